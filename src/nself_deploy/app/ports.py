@@ -1,0 +1,215 @@
+"""The seams: what the use cases need from the world. Adapters implement these; nothing here does I/O.
+
+All calls are safe to repeat: doing a thing that is done already changes nothing and is no error.
+Adapters raise only errors of `nself_deploy.errors`; no library's exception leaves them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from nself_deploy.core.model import Container, PinnedImage, Probe, Release, Route, Slot, SlotNetwork, Split
+from nself_deploy.core.routing import TreeSpec
+
+Progress = Callable[[str], None]
+"""Called with one line of text, for a person who waits."""
+
+
+class ProbeAnswer(msgspec.Struct, frozen=True):
+    """What one probe saw."""
+
+    ok: bool
+    status: int = 0
+    """HTTP status, 0 when there was none."""
+    detail: str = ""
+    """In words: `GET http://10.1.2.3:8000/ answered 503 in 12 ms`, or the connection's error."""
+    seconds: float = 0.0
+
+
+class EngineInfo(msgspec.Struct, frozen=True):
+    """The container engine."""
+
+    version: str
+    api_version: str
+    name: str
+    compose_version: str = ""
+
+
+class ImageInfo(msgspec.Struct, frozen=True):
+    """An image on the engine."""
+
+    id: str
+    tags: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+
+
+class Engine(Protocol):
+    """The container engine (Docker's API)."""
+
+    async def info(self) -> EngineInfo:
+        """Version and name; EngineError when it can't be reached within 10 s."""
+
+    async def containers(self, *, compose_project: str = "", nself_project: str = "") -> list[Container]:
+        """All containers (running or not) of a Compose project, or with our project label, inspected."""
+
+    async def container(self, container_id: str) -> Container | None:
+        """One container by id or name; None when it is gone."""
+
+    async def networks(self, nself_project: str) -> list[SlotNetwork]:
+        """The slot networks of a project, from their labels."""
+
+    async def ensure_network(self, project: str, slot: Slot, network: str, *, name: str, internal: bool) -> SlotNetwork:
+        """The slot network `name`; created with a free subnet of the pool and our labels when it isn't there."""
+
+    async def remove_network(self, name: str) -> None:
+        """Remove it; EngineError when containers are still attached."""
+
+    async def network_exists(self, name: str) -> bool:
+        """Whether a network of this name exists, whoever made it."""
+
+    async def connect(self, network: str, container_id: str, aliases: Sequence[str] = ()) -> None:
+        """Attach a running container to a network."""
+
+    async def start(self, container_id: str) -> None:
+        """Start a stopped container."""
+
+    async def stop(self, container_id: str, grace_s: float) -> None:
+        """SIGTERM, wait `grace_s`, SIGKILL. A container that is gone or stopped is fine."""
+
+    async def remove(self, container_id: str) -> None:
+        """Remove with its anonymous volumes, never a named one."""
+
+    async def logs(self, container_id: str, lines: int = 20) -> list[str]:
+        """Last lines of both streams, at most 500 characters each."""
+
+    async def image(self, ref: str) -> ImageInfo | None:
+        """An image by reference or id."""
+
+    async def tag(self, image_id: str, ref: str) -> None:
+        """Give an image one more name."""
+
+    async def pull(self, ref: str, progress: Progress | None = None, timeout_s: float = 600.0) -> ImageInfo:
+        """Pull; ImageError when no registry answers or it doesn't have it."""
+
+    async def exec(self, container_id: str, argv: Sequence[str], timeout_s: float = 30.0) -> tuple[int, str]:
+        """Run a command in a container: exit status and both streams together (bounded)."""
+
+    async def put_files(self, container_id: str, files: dict[str, bytes], links: dict[str, str] | None = None) -> None:
+        """Write files (absolute path -> content) and symbolic links into a container; directories are made."""
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+class Compose(Protocol):
+    """The `docker compose` command."""
+
+    async def resolve(self, root: str, files: Sequence[str]) -> dict[str, Any]:
+        """The resolved model of exactly these files; ConfigError with Compose's own words otherwise."""
+
+    async def build(self, root: str, files: Sequence[str], services: Sequence[str], progress: Progress | None = None) -> None:
+        """Build services; ImageError with the end of the build's output otherwise."""
+
+    async def up(self, project: str, files: Sequence[str], services: Sequence[str], *, root: str = "",
+                 deps: bool = False, recreate: bool = True, timeout_s: float = 120.0,
+                 progress: Progress | None = None) -> None:
+        """`up -d` without building or pulling; EngineError with Compose's own words otherwise."""
+
+    async def down(self, project: str, timeout_s: float = 120.0) -> None:
+        """Remove the containers of a slot's project (never volumes, never external networks)."""
+
+
+class RouterState(msgspec.Struct, frozen=True):
+    """The router as it is now."""
+
+    running: bool
+    version: tuple[int, ...] = ()
+    container_id: str = ""
+    mounted: bool = True
+    """Whether it sees our directory itself (False: a container from before `init`, which gets copies)."""
+    split: Split | None = None
+    """What our link says; None before the first install."""
+    tree: str = ""
+    """Fingerprint of the files on disk, empty before the first install."""
+    loaded_tree: str = ""
+    """Fingerprint that the running nginx answers with, empty when it doesn't answer."""
+
+
+class Router(Protocol):
+    """The nginx that users' requests come through."""
+
+    def split(self) -> Split | None:
+        """What the link says now; reads one link, nothing else."""
+
+    async def observe(self) -> RouterState:
+        """Its state; no error when it is down."""
+
+    async def install(self, spec: TreeSpec) -> str:
+        """Write the generated files, check them with `nginx -t` when nginx runs, reload when the loaded ones differ,
+        and wait until nginx answers with them. Returns the fingerprint. On a refusal the old files are back and
+        RouterError carries nginx's words. Creates the split directories; never changes an existing link."""
+
+    async def move(self, split: Split) -> None:
+        """One rename: from now on requests are split like this. Durable when it returns."""
+
+    async def confirm(self, split: Split, timeout_s: float = 5.0) -> None:
+        """Ask through nginx which slots answer until it is as `split` says, RouterError otherwise."""
+
+    async def in_flight(self, slot: Slot) -> int:
+        """Requests (upgraded connections included) in flight to a slot, a lower bound in powers of two; 0 is exact."""
+
+    async def probe(self, route: Route, slot: Slot, probe: Probe) -> ProbeAnswer:
+        """One GET to a slot's service, sent by nginx itself over the route's upstream."""
+
+
+class Prober(Protocol):
+    """HTTP probes straight at a container."""
+
+    async def get(self, address: str, port: int, probe: Probe) -> ProbeAnswer:
+        """GET http://address:port/path; never raises for what the network does."""
+
+
+class LockOwner(msgspec.Struct, frozen=True):
+    """Who holds the lock."""
+
+    user: str
+    host: str
+    pid: int
+    boot_id: str
+    purpose: str
+    since: str
+
+
+class Lock(Protocol):
+    """One deploy at a time per project and target."""
+
+    def acquire(self, purpose: str) -> None:
+        """Take it or raise Locked, naming the owner."""
+
+    def release(self) -> None:
+        """Give it back."""
+
+    def owner(self) -> LockOwner | None:
+        """Who holds it now, None when nobody does."""
+
+
+class Clock(Protocol):
+    """Time."""
+
+    def now(self) -> str:
+        """UTC, RFC 3339 with milliseconds, ending in Z."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+__all__ = [
+    "Clock", "Compose", "Engine", "EngineInfo", "ImageInfo", "Lock", "LockOwner", "PinnedImage", "Probe", "ProbeAnswer",
+    "Prober", "Progress", "Release", "Router", "RouterState",
+]
