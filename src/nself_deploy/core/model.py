@@ -265,7 +265,7 @@ class SlotNetwork(msgspec.Struct, frozen=True):
     """
 
     name: str
-    """The engine's name, e.g. `shop_nself-green-default`."""
+    """The engine's name, as `twin_name` gives it, e.g. `shop-nself-green-default`."""
     slot: Slot
     network: str
     """The Compose network it is the twin of."""
@@ -335,3 +335,12 @@ ROUTER_PROBE_PORT = 8472
 def slot_project(project: str, slot: Slot) -> str:
     """The Compose project name of a slot."""
     return f"{project}-{slot.value}"
+
+
+def twin_name(project: str, slot: Slot, network: str) -> str:
+    """The engine's name of a slot's twin of the Compose network `network`.
+
+    Docker asks a container's networks for a name in alphabetical order (seen with 26.1): `shop-nself-…` comes before
+    `shop_default`, so a name that both know means the slot's own container.
+    """
+    return f"{project}-nself-{slot.value}-{network}"
