@@ -161,6 +161,9 @@ class Router(Protocol):
     async def in_flight(self, slot: Slot) -> int:
         """Requests (upgraded connections included) in flight to a slot, a lower bound in powers of two; 0 is exact."""
 
+    async def old_workers(self) -> int:
+        """Worker processes of an earlier configuration that still finish requests."""
+
     async def probe(self, route: Route, slot: Slot, probe: Probe) -> ProbeAnswer:
         """One GET to a slot's service, sent by nginx itself over the route's upstream."""
 

@@ -1,0 +1,62 @@
+"""Performs effects on the world: one method for each, every one safe to repeat."""
+
+from __future__ import annotations
+
+from nself_deploy.app import lifecycle, proving, recording, traffic
+from nself_deploy.app.world import World
+from nself_deploy.core import effects as do
+from nself_deploy.core.machine import Run
+from nself_deploy.core.model import Release
+from nself_deploy.errors import ConfigError
+
+
+class Executor:
+    """Dispatches an effect to the room where it is done. Returns what to say about it, in words."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def perform(self, effect: do.Effect, run: Run) -> str:
+        """Perform one effect; NselfError when it did not take effect."""
+        world = self._world
+        match effect:
+            case do.PrepareNetworks(release):
+                return await lifecycle.prepare_networks(world, self._release(release))
+            case do.StartShared(services, router):
+                return await lifecycle.start_shared(world, services, router)
+            case do.InstallRouter(release, slot, initial):
+                return await traffic.install_router(world, self._release(release), slot, initial)
+            case do.RunJob(release, slot, service, timeout_s):
+                return await lifecycle.run_job(world, self._release(release), slot, service, timeout_s)
+            case do.StartSlot(release, slot):
+                return await lifecycle.start_slot(world, self._release(release), slot)
+            case do.ProveHealth(release, slot, timeout_s, min_uptime_s):
+                return await proving.prove_slot(world, self._release(release), slot, timeout_s, min_uptime_s)
+            case do.ProbeWarm(release, slot):
+                await proving.prove_routes(world, self._release(release), slot)
+                return "answers through the router"
+            case do.MoveTraffic(split):
+                return await traffic.move(world, split)
+            case do.WatchLive(release, slot, seconds):
+                return await lifecycle.watch_live(world, self._release(release), slot, seconds)
+            case do.HandOver():
+                return await lifecycle.hand_over(world, effect, self._release)
+            case do.Drain(slot, grace_s, keep):
+                return await traffic.drain(world, slot, grace_s, keep=keep)
+            case do.RemoveSlot(slot):
+                return await lifecycle.remove_slot(world, slot)
+            case do.RetirePlain(services):
+                return await lifecycle.retire_plain(world, services)
+            case do.KeepWarm(slot, seconds):
+                return lifecycle.keep_warm(world, slot, seconds)
+            case do.Record():
+                return recording.record(world, effect, run)
+
+    def _release(self, release_id: str) -> Release:
+        release = self._world.store.release(release_id)
+        if release is None:
+            raise ConfigError(
+                f"The record of release {release_id} is missing.", "Deploy again to make a new release.",
+                where=".nself/nself.db",
+            )
+        return release

@@ -1,0 +1,244 @@
+"""Containers coming and going: networks, shared services, jobs, slots, single services, the plain stack's end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from nself_deploy.app import proving
+from nself_deploy.app.world import World
+from nself_deploy.core.addresses import allocate
+from nself_deploy.core.effects import HandOver
+from nself_deploy.core.model import (
+    LABEL_PROJECT, Activate, Container, Release, Role, Service, Slot, SlotNetwork, slot_project,
+)
+from nself_deploy.core.override import override_model
+from nself_deploy.core.slot_records import SlotRecord, SlotRole
+from nself_deploy.core.slots import app_keys, compile_slot, job_keys, on_live_keys
+from nself_deploy.core.times import plus_seconds
+from nself_deploy.errors import DeployFailed, EngineError, InfrastructureError
+
+SLOTS = (Slot.BLUE, Slot.GREEN)
+
+
+def network_name(project: str, slot: Slot, network: str) -> str:
+    """The engine's name of a slot's twin of a network."""
+    return f"{project}_nself-{slot}-{network}"
+
+
+async def prepare_networks(world: World, release: Release) -> str:
+    """Both slots' networks exist, addresses are remembered, the override is written, the router is attached."""
+    project = world.project
+    wanted = sorted({n for s in release.services.values() for n in s.networks})
+    made: list[SlotNetwork] = []
+    for slot in SLOTS:
+        for network in wanted:
+            internal = bool(project.networks.get(network, {}).get("internal"))
+            name = network_name(project.name, slot, network)
+            made.append(await world.engine.ensure_network(project.name, slot, network, name=name, internal=internal))
+    places = [
+        (network, s.name, replica)
+        for s in release.services.values()
+        for network in s.networks
+        for replica in range(1, s.replicas + 1)
+    ]
+    known = world.store.addresses()
+    addresses = allocate(known, places)
+    if addresses != known:
+        world.store.save_addresses(addresses)
+    await _attach_router(world, made)
+    return f"{len(made)} networks"
+
+
+async def write_override(world: World, *, retired: bool) -> None:
+    """What plain Compose has to know about us, in the file that it picks up."""
+    networks = tuple(await world.engine.networks(world.project.name))
+    world.files.write_override(override_model(world.project, networks, retired))
+
+
+async def _attach_router(world: World, networks: list[SlotNetwork]) -> None:
+    """A router container that was created without our override is attached to the slots at run time."""
+    router = world.project.router
+    if router is None or not router.service:
+        return
+    for container in await plain_containers(world, {router.service}):
+        for network in networks:
+            if network.network in router.networks and network.name not in container.addresses:
+                await world.engine.connect(network.name, container.id)
+
+
+async def plain_containers(world: World, services: set[str] | None = None) -> list[Container]:
+    """Containers of the project's own Compose project (not of a slot)."""
+    found = await world.engine.containers(compose_project=world.project.name)
+    return [c for c in found if LABEL_PROJECT not in c.labels and (services is None or c.service in services)]
+
+
+async def start_shared(world: World, services: tuple[str, ...], router: str) -> str:
+    """Start what isn't running, in order, and wait until it is healthy; nothing that runs is touched or re-created."""
+    started = []
+    for name in (*services, *([router] if router else [])):
+        if await _runs(world, name):
+            continue
+        world.progress(f"starting {name}")
+        files = (*world.project.files, *world.files.override_files())
+        await world.compose.up(world.project.name, files, [name], root=str(world.root), recreate=False)
+        await _await_shared(world, world.project.services[name])
+        started.append(name)
+    return f"started {', '.join(started)}" if started else "all running"
+
+
+async def _runs(world: World, service: str) -> bool:
+    found = await plain_containers(world, {service})
+    return bool(found) and all(c.state == "running" and c.health in ("", "healthy") for c in found)
+
+
+async def _await_shared(world: World, service: Service, timeout_s: float = 120.0) -> None:
+    start = world.clock.monotonic()
+    while not await _runs(world, service.name):
+        if world.clock.monotonic() - start > timeout_s:
+            found = await plain_containers(world, {service.name})
+            evidence = [line for c in found for line in await proving.last_lines(world, c)]
+            raise InfrastructureError(
+                f"The {service.role} service {service.name} did not become healthy within {timeout_s:g} s.",
+                "Mend it first: the new version can't be proved without it.",
+                evidence=tuple(evidence),
+            )
+        await world.clock.sleep(proving.POLL_S)
+
+
+async def compile_to_slot(world: World, release: Release, slot: Slot) -> str:
+    """Write the release's own Compose file for this slot; its path."""
+    networks = [n for n in await world.engine.networks(world.project.name) if n.slot is slot]
+    shared = {n for s in world.project.services.values() if s.role is not Role.APP for n in s.networks}
+    model = compile_slot(release, world.project.name, slot, networks, world.store.addresses(), shared)
+    return world.files.write_slot(release.id, slot, model)
+
+
+async def run_job(world: World, release: Release, slot: Slot, service: str, timeout_s: float) -> str:
+    """Run a job to its end, once: one that ended well for this release already is not run again."""
+    project = slot_project(world.project.name, slot)
+    path = await compile_to_slot(world, release, slot)
+    job = await _job(world, project, release, service)
+    if job is None:
+        await world.compose.up(project, [path], job_keys(release, slot, [service]))
+    start = world.clock.monotonic()
+    while True:
+        job = await _job(world, project, release, service)
+        if job is not None and job.state in ("exited", "dead"):
+            break
+        if world.clock.monotonic() - start > timeout_s:
+            raise DeployFailed(
+                f"The job {service} did not end within {timeout_s:g} s.", "See why it hangs, or allow it more time.",
+                evidence=tuple(await proving.last_lines(world, job)) if job else (),
+            )
+        await world.clock.sleep(proving.POLL_S)
+    if job.exit_code != 0:
+        raise DeployFailed(
+            f"The job {service} ended with exit code {job.exit_code}.", "Mend it; nothing was changed for users.",
+            evidence=tuple(await proving.last_lines(world, job)),
+        )
+    return f"exit code 0 after {world.clock.monotonic() - start:.1f} s"
+
+
+async def _job(world: World, project: str, release: Release, service: str) -> Container | None:
+    found = await world.engine.containers(compose_project=project)
+    mine = [c for c in found if c.service == service and c.release == release.id]
+    return mine[0] if mine and mine[0].state != "created" else None
+
+
+async def start_slot(world: World, release: Release, slot: Slot) -> str:
+    """Create and start the slot's containers."""
+    path = await compile_to_slot(world, release, slot)
+    keys = app_keys(release, slot)
+    await _up(world, release, slot, path, keys)
+    return f"{len(keys)} container{'s' if len(keys) != 1 else ''}"
+
+
+async def _up(world: World, release: Release, slot: Slot, path: str, keys: list[str]) -> None:
+    """`up` with the reason when the containers themselves are at fault rather than the engine."""
+    project = slot_project(world.project.name, slot)
+    try:
+        await world.compose.up(project, [path], keys, deps=True, timeout_s=300.0, progress=world.progress)
+    except EngineError as error:
+        await world.engine.info()  # raises when the engine itself is gone
+        evidence = list(error.evidence)
+        for container in await world.engine.containers(compose_project=project):
+            if container.service in release.services and (container.state != "running" or container.health == "unhealthy"):
+                evidence += [f"healthcheck: {line}" for line in container.health_log[-2:]]
+                evidence += await proving.last_lines(world, container)
+        raise DeployFailed(error.what, error.remedy, evidence=tuple(evidence)) from error
+
+
+async def watch_live(world: World, release: Release, slot: Slot, seconds: float) -> str:
+    """Look at the slot again and again with the traffic on; Unhealthy at the first bad look."""
+    start = world.clock.monotonic()
+    looks = 0
+    while True:
+        await proving.prove_slot(world, release, slot, timeout_s=seconds, min_uptime_s=0.0)
+        looks += 1
+        if world.clock.monotonic() - start >= seconds:
+            return f"healthy for {seconds:g} s under traffic ({looks} looks)"
+        await world.clock.sleep(proving.POLL_S)
+
+
+async def hand_over(world: World, effect: HandOver, release_of: Callable[[str], Release]) -> str:
+    """Stop the single services in one slot, then start them in the other: at no time do two run."""
+    release = release_of(effect.start_release)
+    names = {s.name for s in release.apps() if s.activate is Activate.ON_LIVE}
+    names |= {s.name for s in world.project.services.values() if s.activate is Activate.ON_LIVE}
+    old = await _singles(world, effect.stop, names)
+    await asyncio.gather(*(_stop_and_remove(world, c, keep=effect.stop is Slot.PLAIN) for c in old))
+    if effect.start is Slot.PLAIN:
+        for container in await plain_containers(world, names):
+            await world.engine.start(container.id)
+        return f"{', '.join(sorted(names))} run in the plain stack again"
+    path = await compile_to_slot(world, release, effect.start)
+    keys = on_live_keys(release, effect.start)
+    if keys:
+        await _up(world, release, effect.start, path, keys)
+        await proving.prove_slot(world, release, effect.start, 30.0, 1.0, on_live=True)
+    return f"{', '.join(sorted(names))} run in {effect.start}"
+
+
+async def _singles(world: World, slot: Slot, names: set[str]) -> list[Container]:
+    if slot is Slot.PLAIN:
+        return await plain_containers(world, names)
+    found = await world.engine.containers(compose_project=slot_project(world.project.name, slot))
+    return [c for c in found if c.service in names]
+
+
+async def _stop_and_remove(world: World, container: Container, *, keep: bool = False) -> None:
+    service = world.project.services.get(container.service)
+    await world.engine.stop(container.id, service.stop_grace_s if service else 10.0)
+    if not keep:
+        await world.engine.remove(container.id)
+
+
+async def remove_slot(world: World, slot: Slot) -> str:
+    """Stop every container of the slot gracefully, all at once, and remove them."""
+    found = await world.engine.containers(compose_project=slot_project(world.project.name, slot))
+    ours = [c for c in found if c.labels.get(LABEL_PROJECT) == world.project.name]
+    results = await asyncio.gather(*(_stop_and_remove(world, c) for c in ours), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return f"{len(ours)} container{'s' if len(ours) != 1 else ''} removed" if ours else "was empty"
+
+
+async def retire_plain(world: World, services: tuple[str, ...]) -> str:
+    """Tell plain Compose not to start the app services again, then stop and remove their plain containers."""
+    await write_override(world, retired=True)
+    names = set(services) | {s.name for s in world.project.with_role(Role.JOB)}
+    found = await plain_containers(world, names)
+    await asyncio.gather(*(_stop_and_remove(world, c) for c in found))
+    return f"{len(found)} containers removed; docker compose up leaves them to nself deploy from now on"
+
+
+def keep_warm(world: World, slot: Slot, seconds: float) -> str:
+    """The slot is the standby for a while."""
+    until = plus_seconds(world.clock.now(), seconds)
+    record = world.store.slots().get(slot)
+    if record is not None:
+        world.store.set_slot(slot, SlotRecord(record.release, SlotRole.STANDBY, world.clock.now(), until))
+    return f"until {until}"
+

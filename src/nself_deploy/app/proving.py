@@ -1,0 +1,149 @@
+"""Proving that a slot is healthy: look at its containers and ask its services until they are believed or time is up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import msgspec
+
+from nself_deploy.app.ports import ProbeAnswer
+from nself_deploy.app.world import World
+from nself_deploy.core.health import Judgement, Proof, judge
+from nself_deploy.core.model import Activate, Container, Probe, Protocol, Release, Route, Service, Slot, slot_project
+from nself_deploy.core.times import seconds_between
+from nself_deploy.errors import NselfError, RouterError, Unhealthy
+
+POLL_S = 0.2
+ROUTE_PROBES = 3
+"""Requests sent to each route of a candidate, through the router, before users reach it."""
+
+
+class Look(msgspec.Struct, frozen=True):
+    """One look at one container."""
+
+    container: Container
+    service: Service
+    judgement: Judgement
+    answer: ProbeAnswer | None
+
+
+async def slot_containers(world: World, release: Release, slot: Slot, *, on_live: bool) -> list[Container]:
+    """The app containers that belong to the release in this slot."""
+    found = await world.engine.containers(compose_project=slot_project(world.project.name, slot))
+    wanted = {s.name for s in release.apps() if (s.activate is Activate.ON_LIVE) == on_live}
+    return [c for c in found if c.service in wanted and c.release == release.id and c.slot is slot]
+
+
+async def prove_slot(
+    world: World, release: Release, slot: Slot, timeout_s: float, min_uptime_s: float, *, on_live: bool = False
+) -> str:
+    """Wait until every container of the slot is healthy and old enough, then until every route answers.
+
+    Returns what was seen, in words. Raises Unhealthy with the evidence otherwise.
+    """
+    services = {s.name: s for s in release.apps() if (s.activate is Activate.ON_LIVE) == on_live}
+    expected = sum(s.replicas for s in services.values())
+    proofs: dict[str, Proof] = {}
+    start = world.clock.monotonic()
+    while True:
+        containers = await slot_containers(world, release, slot, on_live=on_live)
+        looks = await asyncio.gather(*(_look(world, release, c, services[c.service], proofs, min_uptime_s) for c in containers))
+        waited = world.clock.monotonic() - start
+        missing = expected - len(containers)
+        if not missing and all(look.judgement.proven for look in looks):
+            break
+        broken = [look for look in looks if look.judgement.broken]
+        late = [look for look in looks if not look.judgement.healthy and waited >= _limit(look.service, timeout_s)]
+        if broken or late:
+            raise await _unhealthy(world, slot, (broken or late)[0], waited)
+        if missing and waited >= timeout_s:
+            what = f"{missing} of {expected} containers of {slot} do not exist"
+            raise Unhealthy(f"{what} after {waited:.0f} s.", "Somebody or something removed them; deploy again.")
+        await world.clock.sleep(POLL_S)
+    if not on_live:
+        await prove_routes(world, release, slot)
+    return f"{expected} container{'s' if expected != 1 else ''} healthy after {world.clock.monotonic() - start:.1f} s"
+
+
+async def prove_routes(world: World, release: Release, slot: Slot) -> None:
+    """Send a few requests over each route to the slot, through nginx itself; Unhealthy when one is refused."""
+    state = await world.router.observe()
+    if not state.running:
+        raise RouterError("The router is not running, so the candidate can't be proved through it.", "Start it, then deploy again.")
+    for route in _http_routes(release):
+        service = release.services[route.service]
+        for _ in range(ROUTE_PROBES):
+            answer = await world.router.probe(route, slot, service.probe or Probe())
+            if not answer.ok:
+                raise await _refused(world, slot, release, route, answer)
+
+
+def _http_routes(release: Release) -> Iterable[Route]:
+    return [r for r in release.routes if r.protocol in (Protocol.HTTP, Protocol.HTTPS) and r.service in release.services]
+
+
+async def _look(
+    world: World, release: Release, container: Container, service: Service, proofs: dict[str, Proof], min_uptime_s: float
+) -> Look:
+    answer = await _ask(world, release, container, service)
+    proof = proofs.get(container.id, Proof())
+    age = max(0.0, seconds_between(container.started_at, world.clock.now())) if container.started_at else 0.0
+    judgement = judge(
+        container, service, answer.ok if answer else None, proof, uptime_s=age, min_uptime_s=min_uptime_s
+    )
+    if judgement.healthy and not proof.was_healthy:
+        proofs[container.id] = Proof(True, container.started_at)
+    return Look(container, service, judgement, answer)
+
+
+async def _ask(world: World, release: Release, container: Container, service: Service) -> ProbeAnswer | None:
+    """The HTTP probe straight at the container, where its own healthcheck doesn't say it already."""
+    routes = [r for r in _http_routes(release) if r.service == service.name]
+    if service.has_healthcheck or not routes or container.state != "running":
+        return None
+    address = next(iter(a for n, a in sorted(container.addresses.items()) if a and "_nself-" in n), "")
+    if not address:
+        return ProbeAnswer(False, detail="it has no address on the slot's network yet")
+    return await world.prober.get(address, routes[0].port, service.probe or Probe())
+
+
+def _limit(service: Service, timeout_s: float) -> float:
+    return timeout_s if service.health_timeout_s is None else service.health_timeout_s
+
+
+async def _unhealthy(world: World, slot: Slot, look: Look, waited: float) -> Unhealthy:
+    evidence = []
+    if look.answer is not None:
+        evidence.append(f"probe: {look.answer.detail}")
+    evidence += [f"healthcheck: {line}" for line in look.container.health_log[-2:]]
+    evidence += await last_lines(world, look.container)
+    return Unhealthy(
+        f"{look.service.name} in {slot} is not healthy after {waited:.0f} s: {look.judgement.reason}.",
+        f"Look at its log above, mend the image or its configuration, or allow more time with --health-timeout; "
+        f"to look at it running: docker compose -p {look.container.project} logs.",
+        evidence=tuple(evidence),
+    )
+
+
+async def _refused(world: World, slot: Slot, release: Release, route: Route, answer: ProbeAnswer) -> Unhealthy:
+    containers = await slot_containers(world, release, slot, on_live=False)
+    evidence = [f"probe: {answer.detail}"]
+    for container in containers:
+        if container.service == route.service:
+            evidence += await last_lines(world, container)
+    return Unhealthy(
+        f"{route.service} in {slot} does not answer as it should through the router: {answer.detail}",
+        f"Mend it, or say which path and statuses prove it under x-nself-deploy.probe of {route.service}.",
+        evidence=tuple(evidence),
+    )
+
+
+async def last_lines(world: World, container: Container, lines: int = 10) -> list[str]:
+    """The end of a container's log, each line with its name; what hinders it is said in place of it."""
+    try:
+        found = await world.engine.logs(container.id, lines)
+    except NselfError as error:
+        return [f"{container.name}: its log can't be read: {error.what}"]
+    return [f"{container.name} | {line}" for line in found] or [f"{container.name}: its log is empty"]
+

@@ -1,0 +1,108 @@
+"""The loop: write the intent, perform one effect, record the outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from nself_deploy.app.world import World
+from nself_deploy.core import machine
+from nself_deploy.core.document import step_line
+from nself_deploy.core.effects import Effect
+from nself_deploy.core.machine import Event, Failure, Run
+from nself_deploy.errors import Exit, NselfError, Unhealthy
+
+Perform = Callable[[Effect, Run], Awaitable[str]]
+"""Performs one effect; returns what to say about it."""
+
+
+class Runner:
+    """Drives one run to its end.
+
+    `interrupted` is set from outside (a signal) to ask for an orderly end.
+    """
+
+    def __init__(self, world: World, perform: Perform, interrupted: asyncio.Event) -> None:
+        self._world = world
+        self._perform = perform
+        self._interrupted = interrupted
+
+    async def run(self, run: Run, event: Event) -> Run:
+        """Go on from `event` until the run has ended, or can't go on (then it is still unfinished in the journal)."""
+        if isinstance(event, machine.Begin):
+            self._world.store.begin(run)
+        run, effects = machine.advance(run, event)
+        while effects:
+            for effect in effects:
+                self._tell(run)
+                step = run.current()
+                key = step.key if step else ""
+                self._world.store.record(run, "intent", key, msgspec.json.encode(effect).decode())
+                event = await self._once(effect, run)
+                before = run
+                run, effects = machine.advance(run, event)
+                self._tell(before, run)
+                self._world.store.record(run, "outcome", key, _words(event))
+        return run
+
+    async def _once(self, effect: Effect, run: Run) -> Event:
+        """One effect, raced against an interruption."""
+        start = time.monotonic()
+        task = asyncio.ensure_future(self._perform(effect, run))
+        stop = asyncio.ensure_future(self._interrupted.wait())
+        stoppable = run.phase is machine.Phase.FORWARD and not run.committed
+        try:
+            await asyncio.wait({task, stop} if stoppable else {task}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                return machine.Interrupt("interrupted by a person", time.monotonic() - start)
+            detail = task.result()
+            if stoppable and stop.done():
+                return machine.Interrupt("interrupted by a person", time.monotonic() - start)
+            return machine.Done(time.monotonic() - start, detail)
+        except NselfError as error:
+            return machine.Failed(failure_of(error), time.monotonic() - start)
+        finally:
+            stop.cancel()
+
+    def _tell(self, run: Run, after: Run | None = None) -> None:
+        """Tell the watcher of every step that changed (or of the one that starts)."""
+        if after is None:
+            current = run.current()
+            for state in run.steps:
+                if current and state.key == current.key:
+                    self._world.watcher(step_line(state))
+            return
+        known = {s.key: s for s in run.steps}
+        current = after.current()
+        for state in after.steps:
+            if known.get(state.key) != state and not (current and state.key == current.key):
+                if state.status not in ("pending", "skipped"):
+                    self._world.watcher(step_line(state))
+
+
+def failure_of(error: NselfError) -> Failure:
+    """An error as the machine keeps it."""
+    return Failure(
+        message=error.what,
+        remedy=error.remedy,
+        evidence=error.evidence,
+        exit_status=int(error.exit_status) or int(Exit.FAILED),
+        unhealthy=isinstance(error, Unhealthy),
+    )
+
+
+def _words(event: Event) -> str:
+    match event:
+        case machine.Done(_, detail):
+            return detail
+        case machine.Failed(failure, _):
+            return failure.message
+        case machine.Interrupt(reason, _):
+            return reason
+        case _:
+            return type(event).__name__

@@ -1,0 +1,160 @@
+"""Where requests go: the router's files, moves and draining."""
+
+from __future__ import annotations
+
+import msgspec
+
+from nself_deploy.app import proving
+from nself_deploy.app.lifecycle import plain_containers
+from nself_deploy.app.world import World
+from nself_deploy.core.model import LABEL_PROJECT, Container, Release, Slot, Split, slot_project
+from nself_deploy.core.nginx_tree import compile_tree, fingerprint
+from nself_deploy.core.routing import TreeSpec, Upstream
+from nself_deploy.core.slots import upstreams
+from nself_deploy.core.state import BlueGreenState
+from nself_deploy.errors import RouterError
+
+DRAIN_POLL_S = 0.05
+ROUTER_BACK_S = 20.0
+"""How long a router that is being restarted by somebody is waited for."""
+PLAIN_SERVERS = "plain-servers"
+
+
+async def install_router(world: World, release: Release, slot: Slot, initial: Split) -> str:
+    """nginx runs with the routes of both slots; the split is what it was, or `initial` when there is none yet."""
+    current = world.router.split() or initial
+    if current.base is Slot.PLAIN:
+        await _remember_plain(world, release)
+    before = await world.router.observe()
+    spec = await _spec(world, release, slot, _plain_servers(world))
+    if current.base is not Slot.PLAIN and fingerprint(compile_tree(spec)) != before.loaded_tree:
+        spec = await _spec(world, release, slot, {})
+    tree = await world.router.install(spec)
+    if world.router.split() is None:
+        await world.router.move(initial)
+    return "unchanged" if tree == before.loaded_tree else "checked with nginx -t and loaded"
+
+
+async def _spec(world: World, release: Release, slot: Slot, plain: dict[str, list[str]]) -> TreeSpec:
+    """The candidate's routes with the addresses of both slots; the other slot keeps what its own release has."""
+    slots = world.store.slots()
+    releases = {slot: release}
+    for other, record in slots.items():
+        found = world.store.release(record.release) if other is not slot else None
+        releases[other] = found or releases.get(other, release)
+    for each in (Slot.BLUE, Slot.GREEN):
+        releases.setdefault(each, release)
+    networks = await world.engine.networks(world.project.name)
+    router_networks = world.project.router.networks if world.project.router and world.project.router.service else None
+    found_upstreams = upstreams(releases, networks, world.store.addresses(), router_networks)
+    return msgspec.structs.replace(world.tree, upstreams=tuple(_with_plain(u, plain) for u in found_upstreams))
+
+
+def _with_plain(upstream: Upstream, plain: dict[str, list[str]]) -> Upstream:
+    servers = plain.get(upstream.route.key)
+    if servers is None:
+        return upstream
+    return Upstream(upstream.route, {**upstream.servers, Slot.PLAIN: tuple(servers)})
+
+
+def _plain_servers(world: World) -> dict[str, list[str]]:
+    text = world.store.meta(PLAIN_SERVERS)
+    return msgspec.json.decode(text, type=dict[str, list[str]]) if text else {}
+
+
+async def _remember_plain(world: World, release: Release) -> None:
+    """Where the plain stack's containers answer now."""
+    services = {r.service for r in release.routes}
+    found = sorted(await plain_containers(world, services), key=lambda c: c.name)
+    router = world.project.router
+    usable = [world.project.networks.get(n, {}).get("name", n) for n in router.networks] if router else []
+    servers: dict[str, list[str]] = {}
+    for route in release.routes:
+        for container in found:
+            address = _address(container, usable if router and router.service else None)
+            if container.service == route.service and container.state == "running" and address:
+                servers.setdefault(route.key, []).append(f"{address}:{route.port}")
+        if route.key not in servers:
+            servers[route.key] = []
+    world.store.set_meta(PLAIN_SERVERS, msgspec.json.encode(servers).decode())
+
+
+def _address(container: Container, usable: list[str] | None) -> str:
+    return next((a for n, a in sorted(container.addresses.items()) if a and (usable is None or n in usable)), "")
+
+
+async def move(world: World, split: Split) -> str:
+    """One rename, then ask through the router until it is so; a router that is down finds the split when it returns."""
+    start = world.clock.monotonic()
+    await world.router.move(split)
+    moved = world.clock.monotonic()
+    save_split(world, split)
+    while True:
+        try:
+            await world.router.confirm(split)
+        except RouterError:
+            state = await world.router.observe()
+            if world.clock.monotonic() - start > ROUTER_BACK_S:
+                if not state.running:
+                    return "set; the router is not running and will find it when it starts"
+                raise
+            await world.clock.sleep(proving.POLL_S)
+            continue
+        return f"moved in {(moved - start) * 1000:.0f} ms, confirmed after {(world.clock.monotonic() - start) * 1000:.0f} ms"
+
+
+def save_split(world: World, split: Split) -> None:
+    """Keep `.nself/bluegreen/state.json` true at this moment."""
+    old = world.states.load_blue_green()
+    live = split.candidate if split.percent == 100 and split.candidate else split.base
+    slots = world.store.slots()
+    world.states.save_blue_green(
+        BlueGreenState(
+            active=live.value,
+            blue_version=slots[Slot.BLUE].release if Slot.BLUE in slots else "",
+            green_version=slots[Slot.GREEN].release if Slot.GREEN in slots else "",
+            canary_percent=split.percent,
+            last_deploy=old.last_deploy,
+            last_rollback=old.last_rollback,
+        )
+    )
+
+
+async def drain(world: World, slot: Slot, grace_s: float, *, keep: bool) -> str:
+    """Wait until nothing is in flight to the slot, at most `grace_s`; then close what lingers, properly."""
+    start = world.clock.monotonic()
+    left = await _in_flight(world, slot)
+    quiet = 0
+    while world.clock.monotonic() - start < grace_s:
+        quiet = 0 if left else quiet + 1
+        if quiet >= 2:
+            return f"nothing in flight after {world.clock.monotonic() - start:.1f} s"
+        await world.clock.sleep(DRAIN_POLL_S)
+        left = await _in_flight(world, slot)
+    if not left:
+        return f"nothing in flight after {grace_s:g} s"
+    if keep:
+        await _close_lingering(world, slot)
+    return f"{left} or more still in flight after {grace_s:g} s: closed"
+
+
+async def _in_flight(world: World, slot: Slot) -> int:
+    """Requests in flight to the slot; none when the router does not run, for then nobody is connected through it."""
+    try:
+        count = await world.router.in_flight(slot)
+        return count + (await world.router.old_workers() if slot is Slot.PLAIN else 0)
+    except RouterError:
+        state = await world.router.observe()
+        if state.running:
+            raise
+        return 0
+
+
+async def _close_lingering(world: World, slot: Slot) -> None:
+    """Stop and start the routed containers of a slot that stays warm: SIGTERM lets them say goodbye."""
+    found = await world.engine.containers(compose_project=slot_project(world.project.name, slot))
+    for container in found:
+        if container.service in world.project.routed and container.labels.get(LABEL_PROJECT) == world.project.name:
+            service = world.project.services[container.service]
+            await world.engine.stop(container.id, service.stop_grace_s)
+            await world.engine.start(container.id)

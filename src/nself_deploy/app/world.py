@@ -1,0 +1,130 @@
+"""What a use case works with: the adapters behind their ports, and what it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from nself_deploy.app.ports import Clock, Compose, Engine, Lock, Prober, Router
+from nself_deploy.core.document import StepLine
+from nself_deploy.core.machine import Run
+from nself_deploy.core.model import Project, Release, Slot
+from nself_deploy.core.routing import TreeSpec
+from nself_deploy.core.slot_records import SlotRecord
+from nself_deploy.core.state import BlueGreenState, RollbackState, StrategyState
+
+
+class Store(Protocol):
+    """The journal with everything that must survive: runs, releases, slots, addresses."""
+
+    def begin(self, run: Run) -> None:
+        """A new run, durable when it returns."""
+
+    def record(self, run: Run, kind: str, step: str, detail: str = "") -> None:
+        """The run as it is now and one journal entry (`intent`, `outcome`, `note`), in one transaction."""
+
+    def unfinished(self) -> Run | None:
+        """The run that was interrupted, if there is one."""
+
+    def history(self, limit: int = 20) -> list[Run]:
+        """Runs, newest first."""
+
+    def save_release(self, release: Release) -> None:
+        """Keep a release's record."""
+
+    def release(self, release_id: str) -> Release | None:
+        """A release by id."""
+
+    def release_by_fingerprint(self, fingerprint: str) -> Release | None:
+        """The newest release with this content."""
+
+    def releases(self, limit: int = 100) -> list[Release]:
+        """Releases, newest first."""
+
+    def slots(self) -> dict[Slot, SlotRecord]:
+        """What is in each slot."""
+
+    def set_slot(self, slot: Slot, record: SlotRecord) -> None:
+        """Remember what is in one slot."""
+
+    def set_slots(self, slots: dict[Slot, SlotRecord]) -> None:
+        """Remember what is in all slots; those not named are empty."""
+
+    def addresses(self) -> dict[tuple[str, str, int], int]:
+        """(network, service, replica) -> host number."""
+
+    def save_addresses(self, addresses: dict[tuple[str, str, int], int]) -> None:
+        """Remember host numbers."""
+
+    def meta(self, key: str) -> str:
+        """A remembered word, empty when there is none."""
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Remember a word."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+class States(Protocol):
+    """The JSON files for other programs (spec: files)."""
+
+    def save_deploy(self, state: StrategyState) -> None:
+        """`.nself/state/deploy.json`."""
+
+    def save_blue_green(self, state: BlueGreenState) -> None:
+        """`.nself/bluegreen/state.json`."""
+
+    def load_blue_green(self) -> BlueGreenState:
+        """The same, a zero value when there is none."""
+
+    def save_rollback(self, environment: str, service: str, state: RollbackState) -> None:
+        """`.nself/rollback-state/<env>/<service>.json`."""
+
+
+class Files(Protocol):
+    """The other files of ours in the project."""
+
+    def write_slot(self, release_id: str, slot: Slot, model: dict[str, object]) -> str:
+        """A slot's compiled Compose file; its path."""
+
+    def slot_file(self, release_id: str, slot: Slot) -> str:
+        """Where it is, or would be."""
+
+    def write_override(self, model: dict[str, object]) -> str:
+        """The generated override that plain Compose picks up; its path."""
+
+    def override_files(self) -> tuple[str, ...]:
+        """The generated override, if it has been written (to be given to Compose behind the user's files)."""
+
+    def file_hashes(self, project: Project) -> dict[str, str]:
+        """sha256 of the files that configs and secrets come from."""
+
+
+Watcher = Callable[[StepLine], None]
+"""Told of every change of a step, for live progress."""
+
+
+@dataclass
+class World:
+    """One project, and everything outside that a use case may touch."""
+
+    root: Path
+    engine: Engine
+    compose: Compose
+    router: Router
+    prober: Prober
+    store: Store
+    states: States
+    files: Files
+    lock: Lock
+    clock: Clock
+    project: Project
+    tree: TreeSpec
+    """What the router's files need beside the upstreams."""
+    user: str
+    git: tuple[str, bool]
+    watcher: Watcher = field(default=lambda line: None)
+    progress: Callable[[str], None] = field(default=lambda line: None)

@@ -1,0 +1,62 @@
+"""Whether a container may be believed to be healthy: pure judgements over what the engine and a probe said."""
+
+from __future__ import annotations
+
+import msgspec
+
+from nself_deploy.core.model import Container, Service
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """What was seen of one container over time."""
+
+    was_healthy: bool = False
+    started_at: str = ""
+    """Of the run of the container that was healthy."""
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """One look at one container."""
+
+    healthy: bool
+    """Healthy now."""
+    proven: bool
+    """Healthy, and running long enough to be believed."""
+    broken: bool
+    """It was healthy and is not any more, or has ended for good: waiting is pointless."""
+    reason: str
+
+
+def judge(
+    container: Container, service: Service, probe_ok: bool | None, proof: Proof, *, uptime_s: float, min_uptime_s: float
+) -> Judgement:
+    """Judge one look.
+
+    `probe_ok` is the answer of the HTTP probe, or None when the service has none (then Docker's healthcheck decides,
+    or running without a restart when there is none either). `uptime_s` is the age of this run of its process.
+    """
+    restarted = proof.was_healthy and container.started_at != proof.started_at
+    if container.state != "running":
+        ended = container.state in ("exited", "dead") and not _restarts(service)
+        return Judgement(False, False, proof.was_healthy or ended, _stopped(container))
+    if restarted:
+        return Judgement(False, False, True, f"it stopped and was restarted (last exit code {container.exit_code})")
+    if service.has_healthcheck and container.health != "healthy":
+        return Judgement(False, False, False, f"its healthcheck says {container.health or 'nothing yet'}")
+    if probe_ok is False:
+        return Judgement(False, False, False, "it does not answer its probe")
+    if uptime_s < min_uptime_s:
+        return Judgement(True, False, False, f"healthy, running for {uptime_s:.1f} of {min_uptime_s:g} s")
+    return Judgement(True, True, False, f"healthy, running for {uptime_s:.0f} s")
+
+
+def _restarts(service: Service) -> bool:
+    return str(service.config.get("restart", "no")) not in ("no", "", "None")
+
+
+def _stopped(container: Container) -> str:
+    words = {"restarting": "it keeps crashing and is being restarted", "created": "it was created but did not start"}
+    if container.state in words:
+        return f"{words[container.state]} (exit code {container.exit_code})"
+    oom = ", killed because it used too much memory" if container.oom_killed else ""
+    return f"it is {container.state} (exit code {container.exit_code}{oom})"

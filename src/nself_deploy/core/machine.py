@@ -1,0 +1,231 @@
+"""The order of things: `advance(run, event) -> (run, effects)`. No clock, no I/O, no randomness.
+
+A run walks its plan's steps forward. When one fails (or a person interrupts) before the run is committed, the undo
+steps of everything that was begun are walked in reverse order; a committed run is finished instead. After a crash the
+same machine goes on from the journalled run with `Resumed`: it repeats the effect that was under way (all effects are
+safe to repeat) or turns back.
+
+The effects returned must be journalled as intents before they are performed; there is at most one at a time.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from nself_deploy.core.effects import Effect
+from nself_deploy.core.model import StepStatus
+from nself_deploy.core.plan import Plan, Step
+from nself_deploy.errors import Exit
+
+
+class Phase(StrEnum):
+    """Which way the run goes."""
+
+    FORWARD = "forward"
+    UNDO = "undo"
+    ENDED = "ended"
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    """Failed, and everything was undone."""
+    INTERRUPTED = "interrupted"
+    """A person stopped it, and everything was undone."""
+
+
+class StepState(msgspec.Struct, frozen=True):
+    """What is known about one step of the run."""
+
+    key: str
+    name: str
+    status: StepStatus = StepStatus.PENDING
+    seconds: float = 0.0
+    detail: str = ""
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why a step did not work."""
+
+    message: str
+    remedy: str = ""
+    evidence: tuple[str, ...] = ()
+    exit_status: int = int(Exit.FAILED)
+    unhealthy: bool = False
+
+
+class Run(msgspec.Struct, frozen=True):
+    """All that is known about one execution of a plan; this value is what the journal holds."""
+
+    id: str
+    plan: Plan
+    started_at: str
+    phase: Phase = Phase.FORWARD
+    steps: tuple[StepState, ...] = ()
+    """Forward steps, then undo steps once there are some."""
+    undo: tuple[Step, ...] = ()
+    position: int = 0
+    """Index into `plan.steps` (forward) or `undo` (undo)."""
+    committed: bool = False
+    outcome: Outcome | None = None
+    failure: Failure | None = None
+    completed_at: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.phase is Phase.ENDED
+
+    @property
+    def rolled_back(self) -> bool:
+        """Whether traffic had been moved and was taken back."""
+        moved = {s.key for s in self.plan.steps if s.moves_traffic}
+        undone = {u.key for u in self.undo}
+        return any(f"undo:{k}" in undone for k in moved)
+
+    def current(self) -> Step | None:
+        """The step that is under way."""
+        steps = self.plan.steps if self.phase is Phase.FORWARD else self.undo
+        return None if self.ended or self.position >= len(steps) else steps[self.position]
+
+
+class Begin(msgspec.Struct, frozen=True, tag=True):
+    """Start."""
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """The effect under way took effect."""
+
+    seconds: float = 0.0
+    detail: str = ""
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """The effect under way did not work."""
+
+    failure: Failure
+    seconds: float = 0.0
+
+
+class Interrupt(msgspec.Struct, frozen=True, tag=True):
+    """A person asks to stop; the effect under way was cancelled."""
+
+    reason: str = "interrupted"
+    seconds: float = 0.0
+
+
+class Resumed(msgspec.Struct, frozen=True, tag=True):
+    """The process that ran it died; another one goes on."""
+
+    finish: bool = False
+    """Whether the observation allows to finish a run that is not committed yet; False turns it back."""
+
+
+Event = Begin | Done | Failed | Interrupt | Resumed
+
+
+def new_run(run_id: str, plan: Plan, started_at: str) -> Run:
+    """A run of `plan` that has not begun."""
+    return Run(run_id, plan, started_at, steps=tuple(StepState(s.key, s.name) for s in plan.steps))
+
+
+def advance(run: Run, event: Event) -> tuple[Run, tuple[Effect, ...]]:
+    """The next state and the effect to perform now (none when the run has ended).
+
+    Raises:
+        ValueError: an event for a run that has ended.
+    """
+    if run.ended:
+        raise ValueError(f"run {run.id} has ended")
+    match event:
+        case Begin():
+            return _enter(run)
+        case Done(seconds, detail):
+            return _done(run, seconds, detail)
+        case Failed(failure, seconds):
+            return _failed(run, failure, seconds)
+        case Interrupt(reason, seconds):
+            return _interrupted(run, reason, seconds)
+        case Resumed(finish):
+            return _resumed(run, finish)
+
+
+def _enter(run: Run) -> tuple[Run, tuple[Effect, ...]]:
+    """Begin the step at `position`, or end the run."""
+    step = run.current()
+    if step is None:
+        return _end(run), ()
+    return _mark(run, step.key, StepStatus.RUNNING), (step.effect,)
+
+
+def _done(run: Run, seconds: float, detail: str) -> tuple[Run, tuple[Effect, ...]]:
+    step = run.current()
+    if step is None:
+        return _end(run), ()
+    run = _mark(run, step.key, StepStatus.DONE, seconds, detail)
+    committed = run.committed or (run.phase is Phase.FORWARD and step.commits)
+    return _enter(msgspec.structs.replace(run, position=run.position + 1, committed=committed))
+
+
+def _failed(run: Run, failure: Failure, seconds: float) -> tuple[Run, tuple[Effect, ...]]:
+    step = run.current()
+    if step is None:
+        return _end(run), ()
+    status = StepStatus.UNHEALTHY if failure.unhealthy else StepStatus.FAILED
+    run = _mark(run, step.key, status, seconds, failure.message)
+    if run.phase is Phase.UNDO or run.committed:
+        # Nothing to turn back to: the run stays unfinished, and the next command goes on from here.
+        return msgspec.structs.replace(run, failure=run.failure or failure), ()
+    return _turn_back(msgspec.structs.replace(run, failure=failure, outcome=Outcome.FAILED))
+
+
+def _interrupted(run: Run, reason: str, seconds: float) -> tuple[Run, tuple[Effect, ...]]:
+    step = run.current()
+    if run.phase is Phase.UNDO or run.committed or step is None:
+        return _enter(run)
+    run = _mark(run, step.key, StepStatus.FAILED, seconds, reason)
+    failure = Failure(reason, exit_status=int(Exit.INTERRUPTED))
+    return _turn_back(msgspec.structs.replace(run, failure=failure, outcome=Outcome.INTERRUPTED))
+
+
+def _resumed(run: Run, finish: bool) -> tuple[Run, tuple[Effect, ...]]:
+    if run.phase is Phase.UNDO or run.committed or finish:
+        return _enter(run)
+    step = run.current()
+    if step is not None:
+        run = _mark(run, step.key, StepStatus.FAILED, 0.0, "the process that ran it ended")
+    failure = run.failure or Failure("the process that ran this deploy ended", exit_status=int(Exit.FAILED))
+    return _turn_back(msgspec.structs.replace(run, failure=failure, outcome=run.outcome or Outcome.FAILED))
+
+
+def _turn_back(run: Run) -> tuple[Run, tuple[Effect, ...]]:
+    """Skip what was not begun and undo, in reverse order, what was."""
+    begun = {s.key for s in run.steps if s.status not in (StepStatus.PENDING, StepStatus.SKIPPED)}
+    undo: list[Step] = []
+    for step in reversed(run.plan.steps):
+        if step.key in begun:
+            undo += [u for u in step.undo if u.effect not in [known.effect for known in undo]]
+    undo += run.plan.closing
+    states = tuple(
+        msgspec.structs.replace(s, status=StepStatus.SKIPPED) if s.status is StepStatus.PENDING else s
+        for s in run.steps
+    ) + tuple(StepState(u.key, u.name) for u in undo)
+    return _enter(msgspec.structs.replace(run, phase=Phase.UNDO, undo=tuple(undo), position=0, steps=states))
+
+
+def _end(run: Run) -> Run:
+    outcome = Outcome.DONE if run.phase is Phase.FORWARD else run.outcome or Outcome.FAILED
+    return msgspec.structs.replace(run, phase=Phase.ENDED, outcome=outcome)
+
+
+def _mark(run: Run, key: str, status: StepStatus, seconds: float = 0.0, detail: str = "") -> Run:
+    def marked(s: StepState) -> StepState:
+        if s.key != key:
+            return s
+        return StepState(s.key, s.name, status, round(s.seconds + seconds, 3), detail or s.detail)
+
+    return msgspec.structs.replace(run, steps=tuple(marked(s) for s in run.steps))
