@@ -7,23 +7,18 @@ from collections.abc import Callable
 
 from nself_deploy.app import proving
 from nself_deploy.app.world import World
-from nself_deploy.core.addresses import allocate
+from nself_deploy.core.addresses import allocate, wanted_addresses
 from nself_deploy.core.effects import HandOver
 from nself_deploy.core.model import (
-    LABEL_PROJECT, Activate, Container, Release, Role, Service, Slot, SlotNetwork, slot_project,
+    LABEL_PROJECT, Activate, Container, Release, Role, Service, Slot, SlotNetwork, slot_project, twin_name,
 )
 from nself_deploy.core.override import override_model
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
-from nself_deploy.core.slots import app_keys, compile_slot, job_keys, on_live_keys
+from nself_deploy.core.slots import app_keys, compile_slot, keys_of, on_live_keys
 from nself_deploy.core.times import plus_seconds
-from nself_deploy.errors import DeployFailed, EngineError, InfrastructureError
+from nself_deploy.errors import DeployFailed, EngineError, InfrastructureError, Unhealthy
 
 SLOTS = (Slot.BLUE, Slot.GREEN)
-
-
-def network_name(project: str, slot: Slot, network: str) -> str:
-    """The engine's name of a slot's twin of a network."""
-    return f"{project}_nself-{slot}-{network}"
 
 
 async def prepare_networks(world: World, release: Release) -> str:
@@ -34,20 +29,24 @@ async def prepare_networks(world: World, release: Release) -> str:
     for slot in SLOTS:
         for network in wanted:
             internal = bool(project.networks.get(network, {}).get("internal"))
-            name = network_name(project.name, slot, network)
+            name = twin_name(project.name, slot, network)
             made.append(await world.engine.ensure_network(project.name, slot, network, name=name, internal=internal))
-    places = [
-        (network, s.name, replica)
-        for s in release.services.values()
-        for network in s.networks
-        for replica in range(1, s.replicas + 1)
-    ]
     known = world.store.addresses()
-    addresses = allocate(known, places)
+    addresses = allocate(known, wanted_addresses(release))
     if addresses != known:
         world.store.save_addresses(addresses)
+    await write_override(world, retired=not await _plain_is_live(world))
     await _attach_router(world, made)
     return f"{len(made)} networks"
+
+
+async def _plain_is_live(world: World) -> bool:
+    """Whether users are (still) served by containers that plain Compose started."""
+    split = world.router.split()
+    if split is not None:
+        return split.base is Slot.PLAIN
+    apps = {s.name for s in world.project.with_role(Role.APP)}
+    return any(c.state == "running" for c in await plain_containers(world, apps))
 
 
 async def write_override(world: World, *, retired: bool) -> None:
@@ -120,7 +119,7 @@ async def run_job(world: World, release: Release, slot: Slot, service: str, time
     path = await compile_to_slot(world, release, slot)
     job = await _job(world, project, release, service)
     if job is None:
-        await world.compose.up(project, [path], job_keys(release, slot, [service]))
+        await world.compose.up(project, [path], keys_of(release.services[service], slot))
     start = world.clock.monotonic()
     while True:
         job = await _job(world, project, release, service)
@@ -170,12 +169,20 @@ async def _up(world: World, release: Release, slot: Slot, path: str, keys: list[
 
 
 async def watch_live(world: World, release: Release, slot: Slot, seconds: float) -> str:
-    """Look at the slot again and again with the traffic on; Unhealthy at the first bad look."""
+    """Look at the slot again and again with the traffic on; Unhealthy at the first bad look or restart."""
     start = world.clock.monotonic()
+    first = {c.id: c.started_at for c in await proving.slot_containers(world, release, slot, on_live=False)}
     looks = 0
     while True:
         await proving.prove_slot(world, release, slot, timeout_s=seconds, min_uptime_s=0.0)
         looks += 1
+        for container in await proving.slot_containers(world, release, slot, on_live=False):
+            if first.get(container.id) != container.started_at:
+                raise Unhealthy(
+                    f"{container.service} in {slot} stopped under traffic (exit code {container.exit_code}).",
+                    "Look at its log above; traffic goes back.",
+                    evidence=tuple(await proving.last_lines(world, container)),
+                )
         if world.clock.monotonic() - start >= seconds:
             return f"healthy for {seconds:g} s under traffic ({looks} looks)"
         await world.clock.sleep(proving.POLL_S)
@@ -239,6 +246,6 @@ def keep_warm(world: World, slot: Slot, seconds: float) -> str:
     until = plus_seconds(world.clock.now(), seconds)
     record = world.store.slots().get(slot)
     if record is not None:
-        world.store.set_slot(slot, SlotRecord(record.release, SlotRole.STANDBY, world.clock.now(), until))
+        world.store.set_slots({slot: SlotRecord(record.release, SlotRole.STANDBY, world.clock.now(), until)})
     return f"until {until}"
 

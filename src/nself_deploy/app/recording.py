@@ -42,7 +42,7 @@ def record(world: World, effect: Record, run: Run) -> str:
 
 
 def _slots(effect: Record, now: str) -> dict[Slot, SlotRecord]:
-    slots = {}
+    slots = {slot: SlotRecord("", SlotRole.EMPTY, now) for slot in Slot}
     if effect.live is not None:
         slots[effect.live] = SlotRecord(effect.live_release, SlotRole.LIVE, now)
     if effect.standby is not None:

@@ -37,17 +37,21 @@ async def install_router(world: World, release: Release, slot: Slot, initial: Sp
 
 async def _spec(world: World, release: Release, slot: Slot, plain: dict[str, list[str]]) -> TreeSpec:
     """The candidate's routes with the addresses of both slots; the other slot keeps what its own release has."""
-    slots = world.store.slots()
-    releases = {slot: release}
-    for other, record in slots.items():
-        found = world.store.release(record.release) if other is not slot else None
-        releases[other] = found or releases.get(other, release)
-    for each in (Slot.BLUE, Slot.GREEN):
-        releases.setdefault(each, release)
-    networks = await world.engine.networks(world.project.name)
-    router_networks = world.project.router.networks if world.project.router and world.project.router.service else None
-    found_upstreams = upstreams(releases, networks, world.store.addresses(), router_networks)
-    return msgspec.structs.replace(world.tree, upstreams=tuple(_with_plain(u, plain) for u in found_upstreams))
+    if world.project.router is None:
+        raise RouterError("The project has no router.", "Run nself deploy init.")
+    record = world.store.slots().get(slot.other)
+    other = world.store.release(record.release) if record and record.release else None
+    services = {**(other.services if other else {}), **release.services}
+    routes = {r.key: r for r in ((*other.routes, *release.routes) if other else release.routes)}
+    found = upstreams(
+        routes.values(),
+        services,
+        world.project.router,
+        await world.engine.networks(world.project.name),
+        world.store.addresses(),
+        replicas={(slot.other, s.name): s.replicas for s in other.services.values()} if other else None,
+    )
+    return msgspec.structs.replace(world.tree, upstreams=tuple(_with_plain(u, plain) for u in found))
 
 
 def _with_plain(upstream: Upstream, plain: dict[str, list[str]]) -> Upstream:

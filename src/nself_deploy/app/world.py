@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -22,8 +22,8 @@ class Store(Protocol):
     def begin(self, run: Run) -> None:
         """A new run, durable when it returns."""
 
-    def record(self, run: Run, kind: str, step: str, detail: str = "") -> None:
-        """The run as it is now and one journal entry (`intent`, `outcome`, `note`), in one transaction."""
+    def record(self, run: Run, kind: str, step: str, detail: str = "") -> int:
+        """The run as it is now and one journal entry (`intent`, `outcome`, `note`), in one transaction; its number."""
 
     def unfinished(self) -> Run | None:
         """The run that was interrupted, if there is one."""
@@ -46,16 +46,13 @@ class Store(Protocol):
     def slots(self) -> dict[Slot, SlotRecord]:
         """What is in each slot."""
 
-    def set_slot(self, slot: Slot, record: SlotRecord) -> None:
-        """Remember what is in one slot."""
-
-    def set_slots(self, slots: dict[Slot, SlotRecord]) -> None:
-        """Remember what is in all slots; those not named are empty."""
+    def set_slots(self, slots: Mapping[Slot, SlotRecord]) -> None:
+        """Remember what is in the slots named."""
 
     def addresses(self) -> dict[tuple[str, str, int], int]:
         """(network, service, replica) -> host number."""
 
-    def save_addresses(self, addresses: dict[tuple[str, str, int], int]) -> None:
+    def save_addresses(self, addresses: Mapping[tuple[str, str, int], int]) -> None:
         """Remember host numbers."""
 
     def meta(self, key: str) -> str:

@@ -1,0 +1,166 @@
+"""The use cases that change things: deploy, rollback, and putting right what was interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+import msgspec
+
+from nself_deploy.app import observe, releases
+from nself_deploy.app.executor import Executor
+from nself_deploy.app.runner import Runner, failure_of
+from nself_deploy.app.world import World
+from nself_deploy.core import machine
+from nself_deploy.core.document import StepLine
+from nself_deploy.core.machine import Run
+from nself_deploy.core.model import Release, Slot, StepStatus, Strategy
+from nself_deploy.core.plan import Facts, Plan, Timing, plan_blue_green, plan_rollback
+from nself_deploy.core.slot_records import SlotRecord, SlotRole
+from nself_deploy.core.state import BLUE_GREEN_STATE_FILE, StrategyState
+from nself_deploy.errors import NselfError, UsageError
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What a use case did."""
+
+    plan: Plan
+    run: Run | None
+    """None when there was nothing to do, or for a dry run."""
+    before: tuple[StepLine, ...] = ()
+    """Steps from before the plan."""
+
+
+Confirm = Callable[[Plan], None]
+"""Called with the plan before anything is done; raises to refuse."""
+
+
+async def deploy(world: World, timing: Timing, target: str, interrupted: asyncio.Event, confirm: Confirm) -> Result:
+    """Bring the project's present version live, blue-green.
+
+    Raises:
+        NselfError: before anything was changed for users (configuration, images, lock, engine).
+    """
+    await world.engine.info()
+    await recover(world, interrupted)
+    release, built = await _timed_release(world)
+    facts = await _adopted(world, await observe.observe(world))
+    plan = plan_blue_green(world.project, release, facts, timing, target)
+    if plan.unchanged:
+        return Result(plan, None, (built,))
+    confirm(plan)
+    return Result(plan, await _run(world, plan, facts, interrupted), (built,))
+
+
+async def rollback(
+    world: World, timing: Timing, target: str, interrupted: asyncio.Event, confirm: Confirm, *, to: str = ""
+) -> Result:
+    """Back to the previous release, or to `to`.
+
+    Raises:
+        UsageError: there is nothing to go back to, or no such release.
+    """
+    await recover(world, interrupted)
+    facts = await observe.observe(world)
+    release = _rollback_release(world, facts, to)
+    plan = plan_rollback(world.project, release, facts, timing, target)
+    if not facts.standby_warm or facts.standby_release != release.id:
+        await _images_are_here(world, release)
+    confirm(plan)
+    return Result(plan, await _run(world, plan, facts, interrupted))
+
+
+async def recover(world: World, interrupted: asyncio.Event) -> Run | None:
+    """Finish or undo a run whose process died."""
+    run = world.store.unfinished()
+    if run is None:
+        return None
+    world.progress(f"an earlier {run.plan.kind} ({run.id}) was interrupted; putting it right first")
+    run = await Runner(world, Executor(world).perform, interrupted).run(run, machine.Resumed())
+    if not run.ended:
+        failure = run.failure
+        raise NselfError(
+            f"The interrupted {run.plan.kind} {run.id} can't be put right yet: {failure.message if failure else ''}",
+            failure.remedy if failure else "",
+        )
+    return run
+
+
+async def _run(world: World, plan: Plan, facts: Facts, interrupted: asyncio.Event) -> Run:
+    started = world.clock.now()
+    run = machine.new_run(f"{started[:19].replace('-', '').replace(':', '')}-{secrets.token_hex(3)}", plan, started)
+    if plan.candidate is not None and not (facts.standby is plan.candidate and facts.standby_release == plan.release):
+        world.store.set_slots({plan.candidate: SlotRecord(plan.release, SlotRole.CANDIDATE, started)})
+    return await Runner(world, Executor(world).perform, interrupted).run(run, machine.Begin())
+
+
+async def _timed_release(world: World) -> tuple[Release, StepLine]:
+    start = world.clock.monotonic()
+    name = "Build and pin images"
+    world.watcher(StepLine(name, StepStatus.RUNNING))
+    try:
+        release = await releases.make(world)
+    except NselfError as error:
+        world.watcher(StepLine(name, StepStatus.FAILED, world.clock.monotonic() - start, error.what))
+        raise
+    line = StepLine(name, StepStatus.DONE, round(world.clock.monotonic() - start, 3), f"release {release.id}")
+    world.watcher(line)
+    return release, line
+
+
+async def _adopted(world: World, facts: Facts) -> Facts:
+    """A plain stack that is live is given a release of its own, so that there is something to go back to."""
+    if facts.live is not Slot.PLAIN or facts.live_release:
+        return facts
+    release = await releases.adopt(world)
+    return msgspec.structs.replace(facts, live_release=release.id) if release else facts
+
+
+def _rollback_release(world: World, facts: Facts, to: str) -> Release:
+    if to:
+        release = world.store.release(to)
+        if release is None:
+            known = ", ".join(r.id for r in world.store.releases(5)) or "none"
+            raise UsageError(f"There is no release {to!r}.", f"The newest are: {known}.")
+    else:
+        release = _previous(world, facts)
+    if release.id == facts.live_release:
+        raise UsageError(f"Release {release.id} is live already.", "Name another one with --to.")
+    return release
+
+
+def _previous(world: World, facts: Facts) -> Release:
+    if facts.standby is not None:
+        release = world.store.release(facts.standby_release)
+        if release is not None:
+            return release
+    for run in world.store.history(50):
+        done = run.outcome is machine.Outcome.DONE and run.plan.release == facts.live_release
+        release = world.store.release(run.plan.previous_release) if done and run.plan.previous_release else None
+        if release is not None and release.id != facts.live_release:
+            return release
+    raise UsageError("There is no previous release to go back to.", "Deploy a second time first, or name one with --to.")
+
+
+async def _images_are_here(world: World, release: Release) -> None:
+    for name, image in sorted(release.images.items()):
+        if await world.engine.image(image.id) is None:
+            if not image.digest:
+                raise UsageError(
+                    f"The image of {name} in release {release.id} ({image.ref}) is not on the engine any more, "
+                    "and it came from no registry.", "Choose another release with --to, or build it again and deploy.",
+                )
+            await world.engine.pull(image.digest, world.progress)
+
+
+def save_refusal(world: World, target: str, started: str, error: NselfError) -> None:
+    """A deploy that ended before its run began is the last deploy all the same."""
+    failure = failure_of(error)
+    world.states.save_deploy(
+        StrategyState(
+            strategy=Strategy.BLUE_GREEN.value, target=target, started_at=started, completed_at=world.clock.now(),
+            success=False, canary_percent=0, rolled_back=False, error=failure.message,
+            blue_green_state_file=BLUE_GREEN_STATE_FILE,
+        )
+    )

@@ -1,0 +1,128 @@
+"""Looking only: status, history, standbys whose time is over."""
+
+from __future__ import annotations
+
+import msgspec
+
+from nself_deploy.app.world import Store, World
+from nself_deploy.core.machine import Phase, Run
+from nself_deploy.core.model import Slot, Split, slot_project
+from nself_deploy.core.slot_records import SlotRole, standby_slot
+from nself_deploy.core.times import seconds_between
+from nself_deploy.errors import NselfError
+
+
+class SlotStatus(msgspec.Struct, frozen=True):
+    """One slot."""
+
+    slot: str
+    role: str
+    release: str
+    percent: int
+    containers: int
+    healthy: int
+    since: str
+    until: str = ""
+
+
+class RunStatus(msgspec.Struct, frozen=True):
+    """A run, in short."""
+
+    id: str
+    kind: str
+    strategy: str
+    release: str
+    previous_release: str
+    started_at: str
+    outcome: str
+    error: str = ""
+    step: str = ""
+    """Where it is, when it has not ended."""
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What `status` prints."""
+
+    project: str
+    split: str
+    router: str
+    slots: tuple[SlotStatus, ...]
+    last: RunStatus | None
+    under_way: RunStatus | None
+    engine: str
+    """`ok`, or why it can't be asked."""
+    holder: str = ""
+    """Who holds the lock."""
+
+
+async def status(world: World) -> Status:
+    """The state of the project now; an engine that is away is said, not raised."""
+    split, slots = world.router.split(), world.store.slots()
+    engine, lines = "ok", []
+    for slot in (Slot.BLUE, Slot.GREEN):
+        record = slots.get(slot)
+        count = healthy = 0
+        try:
+            found = await world.engine.containers(compose_project=slot_project(world.project.name, slot))
+            count = len([c for c in found if c.state == "running"])
+            healthy = len([c for c in found if c.state == "running" and c.health in ("", "healthy")])
+        except NselfError as error:
+            engine = error.what
+        lines.append(
+            SlotStatus(
+                slot.value,
+                record.role.value if record else SlotRole.EMPTY.value,
+                record.release if record else "",
+                split.percent_of(slot) if split else 0,
+                count,
+                healthy,
+                record.since if record else "",
+                record.until if record else "",
+            )
+        )
+    runs, under_way, owner = world.store.history(1), world.store.unfinished(), world.lock.owner()
+    return Status(
+        project=world.project.name,
+        split=split.name if split else "none",
+        router=await _router_words(world),
+        slots=tuple(lines),
+        last=run_status(runs[0]) if runs else None,
+        under_way=run_status(under_way) if under_way else None,
+        engine=engine,
+        holder=f"{owner.user}@{owner.host} (pid {owner.pid}): {owner.purpose}, since {owner.since}" if owner else "",
+    )
+
+
+async def _router_words(world: World) -> str:
+    state = await world.router.observe()
+    if not state.running:
+        return "not running"
+    version = ".".join(str(n) for n in state.version)
+    files = "" if state.tree == state.loaded_tree else ", its files differ from what it has loaded"
+    return f"nginx {version} running{files}".replace("  ", " ")
+
+
+def run_status(run: Run) -> RunStatus:
+    """A run in short."""
+    step = run.current()
+    error = run.failure.message if run.failure and run.outcome != "done" else ""
+    return RunStatus(
+        run.id, run.plan.kind.value, run.plan.strategy.value, run.plan.release, run.plan.previous_release,
+        run.started_at, run.outcome.value if run.outcome and run.phase is Phase.ENDED else "interrupted", error,
+        step.name if step else "",
+    )
+
+
+def history(store: Store, limit: int) -> list[RunStatus]:
+    """Runs, newest first."""
+    return [run_status(run) for run in store.history(limit)]
+
+
+def expired_standby(store: Store, split: Split | None, now: str) -> Slot | None:
+    """A standby whose time is over and that gets no traffic."""
+    slots = store.slots()
+    slot = standby_slot(slots)
+    if slot is None or (split is not None and split.percent_of(slot) > 0):
+        return None
+    until = slots[slot].until
+    return slot if until and seconds_between(until, now) >= 0 else None

@@ -1,0 +1,110 @@
+"""What is there: slots, containers, router, and what was under way. Reads only."""
+
+from __future__ import annotations
+
+from nself_deploy.app.lifecycle import plain_containers
+from nself_deploy.app.proving import prove_routes
+from nself_deploy.app.world import World
+from nself_deploy.core.model import LABEL_PROJECT, Activate, Container, Role, Slot, slot_project
+from nself_deploy.core.plan import Facts
+from nself_deploy.core.slot_records import standby_slot
+from nself_deploy.errors import ConfigError, NselfError
+
+
+async def observe(world: World) -> Facts:
+    """The facts that a plan depends on.
+
+    Raises:
+        EngineError: the engine can't be asked.
+        ConfigError: a container stands in our place that isn't ours.
+    """
+    split, slots = world.router.split(), world.store.slots()
+    in_slots = {slot: await _slot_containers(world, slot) for slot in (Slot.BLUE, Slot.GREEN)}
+    plain = await plain_containers(world)
+    apps = {s.name for s in world.project.with_role(Role.APP)}
+    running_plain = tuple(sorted({c.service for c in plain if c.service in apps and c.state == "running"}))
+    live = split.base if split is not None else (Slot.PLAIN if running_plain else None)
+    if live in in_slots and not in_slots[live] and not (live in slots and slots[live].release):
+        live = Slot.PLAIN if running_plain else None
+    standby = standby_slot(slots)
+    state = await world.router.observe()
+    return Facts(
+        live=live,
+        live_release=slots[live].release if live in slots else "",
+        live_healthy=live is not None and _healthy(world, live, in_slots.get(live, [])),
+        standby=standby,
+        standby_release=slots[standby].release if standby else "",
+        standby_warm=standby is not None and await _warm(world, standby, slots[standby].release),
+        occupied=tuple(slot for slot, found in in_slots.items() if found),
+        plain_apps=running_plain if live is Slot.PLAIN else (),
+        stopped_shared=_stopped_shared(world, plain),
+        router_running=state.running,
+        warnings=_strays(world, running_plain, live),
+    )
+
+
+async def _slot_containers(world: World, slot: Slot) -> list[Container]:
+    name = slot_project(world.project.name, slot)
+    found = await world.engine.containers(compose_project=name)
+    for container in found:
+        if container.labels.get(LABEL_PROJECT) != world.project.name:
+            raise ConfigError(
+                f"The container {container.name} belongs to a Compose project {name} that is not ours.",
+                f"Rename one of the two projects: nself deploy keeps the {slot} slot of {world.project.name} there.",
+                where=world.project.files[0],
+            )
+    return found
+
+
+def _healthy(world: World, live: Slot, found: list[Container]) -> bool:
+    record = world.store.slots().get(live)
+    release = world.store.release(record.release) if record else None
+    if release is None:
+        return False
+    expected = sum(s.replicas for s in release.apps())
+    running = [
+        c for c in found
+        if c.release == release.id and c.state == "running" and c.health in ("", "healthy") and c.service in release.services
+    ]
+    return len([c for c in running if release.services[c.service].role is Role.APP]) >= expected
+
+
+async def _warm(world: World, slot: Slot, release_id: str) -> bool:
+    release = world.store.release(release_id)
+    if release is None:
+        return False
+    try:
+        await prove_routes(world, release, slot)
+    except NselfError:
+        return False  # Not warm; the plan then starts it again.
+    return True
+
+
+def _stopped_shared(world: World, plain: list[Container]) -> tuple[str, ...]:
+    """Shared services that don't run, dependencies first."""
+    up = {c.service for c in plain if c.state == "running" and c.health in ("", "healthy")}
+    down = {s.name: s for s in world.project.with_role(Role.SHARED) if s.name not in up}
+    order: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in down and name not in order:
+            for needed in down[name].depends_on:
+                visit(needed)
+            if name not in order:
+                order.append(name)
+
+    for name in down:
+        visit(name)
+    return tuple(order)
+
+
+def _strays(world: World, running_plain: tuple[str, ...], live: Slot | None) -> tuple[str, ...]:
+    if live in (None, Slot.PLAIN) or not running_plain:
+        return ()
+    singles = [n for n in running_plain if world.project.services[n].activate is Activate.ON_LIVE]
+    twice = f" {', '.join(singles)} must run only once: stop them now." if singles else ""
+    return (
+        f"plain containers of {', '.join(running_plain)} run beside the live slot (started by hand?); they get no "
+        f"traffic and can be removed with docker compose rm -sf {' '.join(running_plain)}.{twice}",
+    )
+

@@ -1,0 +1,92 @@
+"""Making a release: images are built or pulled, and pinned by id; the same content is the same release."""
+
+from __future__ import annotations
+
+from nself_deploy.app.lifecycle import plain_containers
+from nself_deploy.app.world import World
+from nself_deploy.core.model import PinnedImage, Release, Role, Service
+from nself_deploy.core.release import GitInfo, image_tag, make_release
+from nself_deploy.errors import ImageError
+
+
+async def make(world: World) -> Release:
+    """Build and pull what the app and job services need, pin it, and find or save the release.
+
+    Raises:
+        ImageError: an image can't be had; nothing was changed.
+    """
+    services = [s for s in world.project.services.values() if s.role in (Role.APP, Role.JOB)]
+    building = [s.name for s in services if s.builds]
+    if building:
+        world.progress(f"building {', '.join(building)}")
+        await world.compose.build(str(world.root), world.project.files, building, world.progress)
+    images = {s.name: await _pin(world, s) for s in services}
+    return await save(world, images)
+
+
+async def save(world: World, images: dict[str, PinnedImage]) -> Release:
+    """The release of the project with these images: a known one when nothing differs, else a new record."""
+    commit, dirty = world.git
+    release = make_release(
+        world.project,
+        images,
+        now=world.clock.now(),
+        git=GitInfo(commit, dirty) if commit else None,
+        user=world.user,
+        file_hashes=world.files.file_hashes(world.project),
+    )
+    known = world.store.release_by_fingerprint(release.fingerprint)
+    if known is not None:
+        release = known
+    else:
+        world.store.save_release(release)
+    for name, image in images.items():
+        await world.engine.tag(image.id, image_tag(world.project.name, name, release.id))
+    return release
+
+
+async def adopt(world: World) -> Release | None:
+    """The release of a plain stack as it runs now: its images by id with today's configuration; None if it is partial."""
+    containers = {c.service: c for c in await plain_containers(world)}
+    images = {}
+    for service in world.project.services.values():
+        if service.role not in (Role.APP, Role.JOB):
+            continue
+        container = containers.get(service.name)
+        if container is None:
+            return None
+        images[service.name] = PinnedImage(container.image_id, _ref(world, service), built=service.builds)
+    return await save(world, images)
+
+
+async def _pin(world: World, service: Service) -> PinnedImage:
+    ref = _ref(world, service)
+    if not service.builds and service.pull_policy not in ("never", "missing", "if_not_present"):
+        return await _pulled(world, service, ref)
+    found = await world.engine.image(ref)
+    if found is None and not service.builds and service.pull_policy != "never":
+        found = await world.engine.pull(ref, world.progress)
+    if found is None:
+        raise ImageError(
+            f"The image {ref} of service {service.name} is not on the engine.",
+            "Build or pull it, or allow pulling (pull_policy).",
+        )
+    return PinnedImage(found.id, ref, found.digests[0] if found.digests else "", built=service.builds)
+
+
+async def _pulled(world: World, service: Service, ref: str) -> PinnedImage:
+    """Ask the registry; when it can't be asked an image that is here will do, and the user is told."""
+    try:
+        found = await world.engine.pull(ref, world.progress)
+    except ImageError as error:
+        local = await world.engine.image(ref)
+        if local is None:
+            raise
+        world.progress(f"{service.name}: no registry could be asked for {ref} ({error.what}); the local image is used")
+        found = local
+    return PinnedImage(found.id, ref, found.digests[0] if found.digests else "")
+
+
+def _ref(world: World, service: Service) -> str:
+    """The image's name; Compose's own default for services that are built without one."""
+    return service.image or f"{world.project.name}-{service.name}"

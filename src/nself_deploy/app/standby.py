@@ -1,0 +1,35 @@
+"""The end of a standby: when its time is over and nothing else happened, it is stopped and removed."""
+
+from __future__ import annotations
+
+from nself_deploy.app import lifecycle
+from nself_deploy.app.inspect import expired_standby
+from nself_deploy.app.world import World
+from nself_deploy.core.slot_records import SlotRecord, SlotRole
+from nself_deploy.errors import Locked
+
+
+async def expire(world: World) -> str:
+    """Remove a standby whose time is over. The caller holds the lock.
+
+    Returns what was done, empty when there was nothing to do.
+    """
+    slot = expired_standby(world.store, world.router.split(), world.clock.now())
+    if slot is None or world.store.unfinished() is not None:
+        return ""
+    words = await lifecycle.remove_slot(world, slot)
+    world.store.set_slots({slot: SlotRecord("", SlotRole.EMPTY, world.clock.now())})
+    return f"standby {slot}: {words}"
+
+
+async def wait_and_expire(world: World, seconds: float) -> str:
+    """Wait, then expire under the lock; a lock that somebody holds means that they decide about the standby."""
+    await world.clock.sleep(seconds)
+    try:
+        world.lock.acquire("remove the expired standby")
+    except Locked:
+        return ""
+    try:
+        return await expire(world)
+    finally:
+        world.lock.release()
