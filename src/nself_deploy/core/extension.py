@@ -1,0 +1,175 @@
+"""The types of the extension key `x-nself-deploy` of a Compose file. The JSON Schema is made from them."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import typing
+from typing import Annotated, Any
+
+import msgspec
+
+from nself_deploy.core.model import Activate, Protocol, Role, Strategy
+
+KEY = "x-nself-deploy"
+
+
+class Duration(float):
+    """Seconds; written as `30s`, `5m`, `1h`, `500ms` or a number of seconds."""
+
+
+def _lasting(low: str, high: str, text: str) -> msgspec.Meta:
+    """A description and the bounds of a duration."""
+    return msgspec.Meta(description=text, extra={"low": low, "high": high})
+
+
+def _text(description: str, *, pattern: str | None = None, examples: list[Any] | None = None) -> msgspec.Meta:
+    return msgspec.Meta(description=description, pattern=pattern, examples=examples)
+
+
+_ABSOLUTE = r"^/[^\s]*$"
+_NAME = r"^[a-zA-Z0-9._-]+$"
+_HOST = r"^([A-Za-z0-9*._-]{1,253})?$"
+_STICKY = r"^(client|random|cookie:[A-Za-z0-9_]{1,64})$"
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Status = Annotated[int, msgspec.Meta(ge=100, le=599)]
+
+
+class HostKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An nginx that runs on the machine itself, not in a container."""
+
+    config: Annotated[str, _text("Its main configuration file.", pattern=_ABSOLUTE)] = "/etc/nginx/nginx.conf"
+    bin: Annotated[str, _text("Its program: a name on the PATH or an absolute path.")] = "nginx"
+    prefix: Annotated[str, _text("nginx's `-p`; empty for its compiled default.")] = ""
+    pid_file: Annotated[str, _text("Its pid file; empty: from the configuration, or nginx's default.")] = ""
+
+
+class RouterKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The nginx that users' requests come through."""
+
+    service: Annotated[str, _text("The nginx service of this project.")] = ""
+    host: Annotated[HostKeys | None, _text("An nginx of the machine itself, in place of a service.")] = None
+    probe_port: Annotated[
+        int, msgspec.Meta(ge=0, le=65535, description="Where it answers our probes; 0 lets us choose.")
+    ] = 0
+    networks: Annotated[
+        tuple[str, ...], _text("Networks on which it reaches routed services; default: all that they share with it.")
+    ] = ()
+
+
+class RouteKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A route that isn't in the nginx files: what the router sends to one port of one service."""
+
+    service: Annotated[str, _text("The service that answers.", pattern=_NAME)]
+    port: Annotated[Port, _text("Its port, inside the container.")]
+    path: Annotated[str, _text("Requests below this path.", pattern=_ABSOLUTE)] = "/"
+    host: Annotated[str, _text("Requests for this host name; empty: any.", pattern=_HOST)] = ""
+    protocol: Annotated[Protocol, _text("How the router speaks to it.")] = Protocol.HTTP
+
+
+class ProbeKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The HTTP request that proves a routed service, beside its own healthcheck."""
+
+    path: Annotated[str, _text("What is asked for.", pattern=_ABSOLUTE)] = "/"
+    host: Annotated[str, _text("The Host header; empty: the address.", pattern=_HOST)] = ""
+    statuses: Annotated[
+        tuple[Status, Status], _text("First and last status that count as healthy.", examples=[[200, 399]])
+    ] = (200, 499)
+    timeout: Annotated[Duration, _lasting("100ms", "1m", "Limit of one request.")] = Duration(5)
+
+
+class ProjectKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`x-nself-deploy` at the top level: settings of the whole project. Everything may be left out."""
+
+    strategy: Annotated[Strategy | None, _text("How a new version takes over.")] = None
+    router: Annotated[RouterKeys | None, _text("The router; default: the project's nginx service.")] = None
+    routes: Annotated[tuple[RouteKeys, ...], _text("Routes beside those in the nginx files.")] = ()
+    health_timeout: Annotated[
+        Duration | None, _lasting("1s", "1h", "How long a new version may take to become healthy.")
+    ] = None
+    min_uptime: Annotated[
+        Duration | None,
+        _lasting("1s", "10m", "How long its containers must have run without a restart before they get traffic."),
+    ] = None
+    drain: Annotated[
+        Duration | None, _lasting("1s", "1h", "How long requests in flight may take before the old version stops.")
+    ] = None
+    standby: Annotated[
+        Duration | None, _lasting("0s", "1d", "How long the old version stays warm for an instant rollback; 0: not.")
+    ] = None
+    sticky: Annotated[
+        str | None,
+        _text("What one client is while two versions share the traffic.", pattern=_STICKY, examples=["cookie:sid"]),
+    ] = None
+    subnet_pool: Annotated[
+        str | None,
+        _text("Private IPv4 range from which the slots' networks get their /24 each.", examples=["10.213.0.0/16"]),
+    ] = None
+    keep_releases: Annotated[
+        int | None, msgspec.Meta(ge=0, le=1000, description="How many releases can be returned to.")
+    ] = None
+
+
+class ServiceKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`x-nself-deploy` of one service. Everything may be left out."""
+
+    role: Annotated[Role | None, _text("What it is for a deploy; default: inferred, `plan` says why.")] = None
+    activate: Annotated[
+        Activate | None,
+        _text("A service without a route: start with its slot, or only when the slot goes live (never two at once)."),
+    ] = None
+    direct: Annotated[
+        bool, _text("A shared service that the router reaches itself: its place in the nginx files stays as it is.")
+    ] = False
+    probe: Annotated[ProbeKeys | None, _text("The HTTP request that proves it.")] = None
+    health_timeout: Annotated[Duration | None, _lasting("1s", "1h", "How long it may take to become healthy.")] = None
+
+
+class Extension(msgspec.Struct, frozen=True):
+    """All of `x-nself-deploy` in a project."""
+
+    project: ProjectKeys = ProjectKeys()
+    services: dict[str, ServiceKeys] = {}
+
+    def of(self, service: str) -> ServiceKeys:
+        """The keys of a service, defaults when it has none."""
+        return self.services.get(service) or ServiceKeys()
+
+
+def bounds(kind: type[msgspec.Struct]) -> dict[str, tuple[str, str]]:
+    """The lowest and the highest value of each duration of a struct, as written."""
+    found = {}
+    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+        for meta in getattr(hint, "__metadata__", ()):
+            if isinstance(meta, msgspec.Meta) and meta.extra and "low" in meta.extra:
+                found[name] = (meta.extra["low"], meta.extra["high"])
+    return found
+
+
+def check_subnet_pool(text: str) -> str:
+    """The pool as it is, if slots' networks can be cut from it.
+
+    Raises:
+        ValueError: it is no private IPv4 range of /22 or larger; says so in words.
+    """
+    try:
+        pool = ipaddress.IPv4Network(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not an IPv4 range: {error}") from None
+    if not pool.is_private or pool.is_loopback or pool.is_link_local:
+        raise ValueError(f"{text} is not a private range")
+    if not 8 <= pool.prefixlen <= 22:
+        raise ValueError(f"{text} is too {'large' if pool.prefixlen < 8 else 'small'}: /8 to /22 is possible")
+    return text
+
+
+def check_sticky(text: str) -> str:
+    """A value of `sticky` as it is.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not re.fullmatch(_STICKY, text):
+        raise ValueError(f"{text!r} is not one of client, random, cookie:NAME (letters, digits, _)")
+    return text

@@ -1,0 +1,237 @@
+"""Effective settings, each with its origin: flag, environment, project configuration, default - in this order.
+
+Zero or missing means the default (but `standby`, where 0 means "not kept warm"); out of range is an error, never
+clamped.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from nself_deploy.core.durations import format_duration, parse_duration
+from nself_deploy.core.extension import ProjectKeys, bounds, check_sticky, check_subnet_pool
+from nself_deploy.core.model import Strategy
+from nself_deploy.errors import UsageError
+
+DEFAULT = "default"
+PROJECT_SOURCE = "docker-compose.yml"
+
+# All defaults in one place (contract: the specification's, and design for the rest).
+DEFAULTS: dict[str, Any] = {
+    "target": "local",
+    "strategy": Strategy.BLUE_GREEN,
+    "health_timeout_s": 30.0,
+    "min_uptime_s": 7.0,
+    "drain_s": 60.0,
+    "standby_s": 600.0,
+    "initial_percent": 10,
+    "soak_minutes": 5.0,
+    "error_threshold_pct": 1.0,
+    "keep_releases": 10,
+    "sticky": "client",
+    "subnet_pool": "10.213.0.0/16",
+}
+
+TARGETS = {"production": "prod"}
+"""Other names of targets."""
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """One effective value, for people: `health_timeout 30s (default)`."""
+
+    name: str
+    value: str
+    origin: str
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What a deploy works with. Units are in the names; `origins` has one entry per field, with the same name."""
+
+    target: str
+    strategy: Strategy
+    health_timeout_s: float
+    min_uptime_s: float
+    drain_s: float
+    standby_s: float
+    initial_percent: int
+    soak_minutes: float
+    error_threshold_pct: float
+    keep_releases: int
+    sticky: str
+    subnet_pool: str
+    origins: dict[str, str] = {}
+
+    def listing(self) -> tuple[Setting, ...]:
+        """All of it with origins, for `plan`."""
+        return tuple(
+            Setting(field.removesuffix("_s"), _shown(field, getattr(self, field)), self.origins.get(field, DEFAULT))
+            for field in DEFAULTS
+        )
+
+
+def _shown(field: str, value: Any) -> str:
+    return format_duration(value) if field.endswith("_s") else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+class _Kind(msgspec.Struct, frozen=True):
+    """How one setting is read: its parser, and its names in the three places."""
+
+    parse: Callable[[object], Any]
+    flag: str = ""
+    environment: str = ""
+    project: str = ""
+
+
+def _seconds(key: str) -> Callable[[object], float]:
+    low, high = bounds(ProjectKeys)[key]
+    lowest, highest = parse_duration(low), parse_duration(high)
+
+    def parse(value: object) -> float:
+        seconds = parse_duration(value)
+        if seconds and not lowest <= seconds <= highest:
+            raise ValueError(f"{value!r} is out of range: {low} to {high} is possible")
+        return seconds
+
+    return parse
+
+
+def _number(low: float, high: float, *, whole: bool = False) -> Callable[[object], float]:
+    def parse(value: object) -> float:
+        wanted = "a whole number" if whole else "a number"
+        try:
+            number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number) or (whole and number != int(number)):
+            raise ValueError(f"{value!r} is not {wanted}")
+        if number and not low <= number <= high:
+            raise ValueError(f"{value!r} is out of range: {low:g} to {high:g} is possible")
+        return int(number) if whole else number
+
+    return parse
+
+
+def _minutes(value: object) -> float:
+    """Minutes as a number, or a duration with its unit."""
+    if isinstance(value, str) and re.search(r"[a-zµ]", value):
+        value = parse_duration(value) / 60
+    return _number(0.05, 1440)(value)
+
+
+def _strategy(value: object) -> Strategy:
+    try:
+        return Strategy(str(value))
+    except ValueError:
+        raise ValueError(f"{value!r} is not a strategy: choose one of {', '.join(Strategy)}") from None
+
+
+def _target(value: object) -> str:
+    name = TARGETS.get(str(value), str(value))
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", name):
+        raise ValueError(f"{value!r} is not a target: local, staging, prod, or a name of lowercase letters and digits")
+    return name
+
+
+def _checked(check: Callable[[str], str]) -> Callable[[object], str]:
+    return lambda value: check(str(value))
+
+
+_KINDS = {
+    "target": _Kind(_target, "TARGET"),
+    "strategy": _Kind(_strategy, "--strategy", "NSELF_DEPLOY_STRATEGY", "strategy"),
+    "health_timeout_s": _Kind(
+        _seconds("health_timeout"), "--health-timeout", "NSELF_DEPLOY_HEALTH_TIMEOUT", "health_timeout"
+    ),
+    "min_uptime_s": _Kind(_seconds("min_uptime"), "--min-uptime", "", "min_uptime"),
+    "drain_s": _Kind(_seconds("drain"), "--drain", "", "drain"),
+    "standby_s": _Kind(_seconds("standby"), "--standby", "", "standby"),
+    "initial_percent": _Kind(_number(1, 99, whole=True), "--canary", "NSELF_CANARY_PERCENT"),
+    "soak_minutes": _Kind(_minutes, "--soak", "NSELF_CANARY_SOAK_MINUTES"),
+    "error_threshold_pct": _Kind(_number(0.001, 100), "--error-threshold", "NSELF_CANARY_ERROR_THRESHOLD"),
+    "keep_releases": _Kind(_number(1, 1000, whole=True), "--keep-releases", "", "keep_releases"),
+    "sticky": _Kind(_checked(check_sticky), "--sticky", "", "sticky"),
+    "subnet_pool": _Kind(_checked(check_subnet_pool), "--subnet-pool", "", "subnet_pool"),
+}
+_ZERO_IS_A_VALUE = frozenset({"standby_s"})
+
+
+def resolve_settings(
+    flags: Mapping[str, object],
+    env: Mapping[str, str],
+    project: ProjectKeys | None = None,
+    *,
+    source: str = PROJECT_SOURCE,
+) -> Settings:
+    """The effective settings.
+
+    Args:
+        flags: by field name of `Settings` (`health_timeout_s`, `strategy`, ...), as typed; None or absent: not given.
+        env: the environment.
+        project: `x-nself-deploy` of the project.
+        source: how the project's file is called in origins.
+
+    Raises:
+        UsageError: a value that doesn't parse or is out of range; names the flag or the variable.
+    """
+    unknown = set(flags) - set(_KINDS)
+    if unknown:
+        raise UsageError(f"There is no setting {', '.join(sorted(unknown))}.", f"Settings: {', '.join(_KINDS)}.")
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for field, kind in _KINDS.items():
+        values[field], origins[field] = DEFAULTS[field], DEFAULT
+        for raw, origin, place in _candidates(field, kind, flags, env, project, source):
+            try:
+                value = kind.parse(raw)
+            except ValueError as error:
+                raise UsageError(f"{error}.", where=place) from None
+            if value or field in _ZERO_IS_A_VALUE:
+                values[field], origins[field] = value, origin
+                break
+    return Settings(**values, origins=origins)
+
+
+def _candidates(
+    field: str,
+    kind: _Kind,
+    flags: Mapping[str, object],
+    env: Mapping[str, str],
+    project: ProjectKeys | None,
+    source: str,
+) -> Iterable[tuple[object, str, str]]:
+    """The given values, strongest first: raw value, origin, and the place for an error."""
+    if flags.get(field) is not None and flags[field] != "":
+        yield flags[field], "flag", kind.flag
+    if kind.environment and env.get(kind.environment, "").strip():
+        yield env[kind.environment].strip(), f"environment {kind.environment}", kind.environment
+    if project is not None and kind.project and getattr(project, kind.project) is not None:
+        yield getattr(project, kind.project), source, f"{source}: x-nself-deploy.{kind.project}"
+
+
+def service_variable(service: str) -> str:
+    """`HEALTHCHECK_TIMEOUT_<SERVICE>` of a service: capital letters, anything but letters and digits as `_`."""
+    return "HEALTHCHECK_TIMEOUT_" + re.sub(r"[^A-Z0-9]", "_", service.upper())
+
+
+def service_timeouts(env: Mapping[str, str], services: Iterable[str]) -> dict[str, float]:
+    """Health time-outs of services from `HEALTHCHECK_TIMEOUT_<SERVICE>`, in seconds; only those that are set.
+
+    Raises:
+        UsageError: a value that doesn't parse or is out of range; names the variable.
+    """
+    parse = _seconds("health_timeout")
+    found: dict[str, float] = {}
+    for service in services:
+        variable = service_variable(service)
+        try:
+            seconds = parse(env[variable].strip()) if env.get(variable, "").strip() else 0.0
+        except ValueError as error:
+            raise UsageError(f"{error}.", where=variable) from None
+        if seconds:
+            found[service] = seconds
+    return found
