@@ -1,0 +1,226 @@
+"""A Docker Engine to work with: the machine's own where there is one, else a private one from Debian's packages."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from parts import library_path, part_root, write_script
+from places import DevenvError, cache_dir, run_dir, say
+
+ASK_TIMEOUT_S = 15
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 60
+USUAL_MTU = 1500
+_PROGRAMS = ("usr/bin", "usr/sbin", "usr/libexec/docker/cli-plugins")
+
+
+def answers(environ: Mapping[str, str], *words: str) -> bool:
+    """Whether `docker WORDS` succeeds with these variables."""
+    program = shutil.which("docker", path=environ.get("PATH"))
+    if program is None:
+        return False
+    try:
+        done = subprocess.run([program, *words], env=dict(environ), stdin=subprocess.DEVNULL, capture_output=True,
+                              timeout=ASK_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def machine_has_engine() -> bool:
+    """Whether the machine has an engine that answers and a client with Compose v2 and Buildx: then it is used as it is."""
+    return all(answers(os.environ, *words) for words in
+               (("version", "--format", "{{.Server.Version}}"), ("compose", "version"), ("buildx", "version")))
+
+
+class PrivateEngine:
+    """The engine that this project starts where the machine has none: one per cache directory."""
+
+    def __init__(self) -> None:
+        suite = os.environ.get("NSELF_DEV_SUITE", "trixie")
+        self._part = f"engine-{suite}"
+        self._run = run_dir()
+        self.home = cache_dir() / "engine"
+        self.socket = self._run / "docker.sock"
+        self.log = self.home / "dockerd.log"
+        self._pid_file = self._run / "docker.pid"
+        self._exec_root = self._run / "exec"
+        self._keep_file = self._run / "keep"
+
+    def environ(self) -> dict[str, str]:
+        """The variables with which a docker client reaches this engine."""
+        path = f"{self.home / 'bin'}:{os.environ.get('PATH', os.defpath)}"
+        return {"DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(self.home / "config"), "PATH": path}
+
+    def pid(self) -> int | None:
+        """The daemon's process id, or None if it does not run."""
+        try:
+            pid = int(self._pid_file.read_text(encoding="ascii"))
+            name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
+            return None
+        return pid if name == "dockerd" else None
+
+    def running(self) -> bool:
+        """Whether the daemon runs and answers."""
+        return self.pid() is not None and answers({**os.environ, **self.environ()}, "version")
+
+    @property
+    def keep(self) -> bool:
+        """Whether the engine stays when its last user is gone."""
+        return self._keep_file.exists()
+
+    @keep.setter
+    def keep(self, value: bool) -> None:
+        if value:
+            self._keep_file.touch()
+        else:
+            self._keep_file.unlink(missing_ok=True)
+
+    def start(self) -> None:
+        """Start the daemon and wait until it answers. Does nothing if it runs already."""
+        if self.running():
+            return
+        if os.getuid() != 0:
+            raise DevenvError("no Docker Engine with Compose v2 answers, and only root can start one: start Docker, or run as root")
+        self._install()
+        if self.pid() is not None:
+            raise DevenvError(f"the private engine runs but does not answer: see {self.log}, then tools/engine stop")
+        self._clean()
+        say("starting a private Docker Engine")
+        self.home.joinpath("data").mkdir(parents=True, exist_ok=True)
+        with self.log.open("wb") as log:
+            daemon = subprocess.Popen(self._argv(), env=self._daemon_environ(), stdin=subprocess.DEVNULL, stdout=log,
+                                      stderr=subprocess.STDOUT, start_new_session=True, cwd="/")
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self.running():
+            if daemon.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise DevenvError(f"the private Docker Engine did not start; the end of {self.log}:\n{self._log_tail()}")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Stop the daemon with its containers, and remove what it leaves in the kernel and in the run directory."""
+        pid = self.pid()
+        if pid is not None:
+            os.kill(pid, signal.SIGTERM)
+            deadline = time.monotonic() + STOP_TIMEOUT_S
+            while _alive(pid):
+                if time.monotonic() > deadline:
+                    say(f"the engine did not stop within {STOP_TIMEOUT_S} s: killing it")
+                    os.kill(pid, signal.SIGKILL)
+                    deadline += STOP_TIMEOUT_S
+                time.sleep(0.05)
+        self._clean()
+        self.keep = False
+
+    def purge(self) -> None:
+        """Remove the images, containers and volumes of the stopped engine."""
+        if self.pid() is not None:
+            raise DevenvError("the engine runs: stop it first")
+        shutil.rmtree(self.home / "data", ignore_errors=True)
+
+    def _argv(self) -> list[str]:
+        argv = [
+            str(self.home / "bin" / "dockerd"), "--data-root", str(self.home / "data"), "--exec-root", str(self._exec_root),
+            "-H", f"unix://{self.socket}", "-p", str(self._pid_file), "--group", str(os.getgid()),
+            "--init-path", str(self.home / "bin" / "docker-init"), "--config-file", str(self.home / "daemon.json"),
+            "--default-address-pool", "base=172.16.0.0/12,size=24", "--shutdown-timeout", "10",
+            "--log-opt", "max-size=20m", "--log-opt", "max-file=2",
+        ]
+        mtu = _route_mtu()
+        if mtu < USUAL_MTU:
+            argv += ["--mtu", str(mtu), "--default-network-opt", f"bridge=com.docker.network.driver.mtu={mtu}"]
+        return argv
+
+    def _daemon_environ(self) -> dict[str, str]:
+        root = part_root(self._part)
+        plugins = next(iter(root.glob("usr/lib/*-linux-gnu/xtables")))
+        return {**os.environ, "PATH": f"{self.home / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin",
+                "LD_LIBRARY_PATH": library_path(root), "XTABLES_LIBDIR": str(plugins)}
+
+    def _install(self) -> None:
+        root = part_root(self._part)
+        fresh = self.home / "part"
+        if fresh.is_symlink() and fresh.readlink() == root:
+            return
+        programs = self.home / "bin"
+        shutil.rmtree(programs, ignore_errors=True)
+        programs.mkdir(parents=True)
+        for directory in _PROGRAMS:
+            for file in sorted((root / directory).glob("*")):
+                with contextlib.suppress(FileExistsError):
+                    (programs / file.name).symlink_to(file)
+        self._choose_iptables(programs, root)
+        plugins = self.home / "config" / "cli-plugins"
+        plugins.mkdir(parents=True, exist_ok=True)
+        for name in ("docker-compose", "docker-buildx"):
+            (plugins / name).unlink(missing_ok=True)
+            (plugins / name).symlink_to(programs / name)
+        (self.home / "config" / "config.json").write_text("{}\n", encoding="utf-8")
+        (self.home / "daemon.json").write_text("{}\n", encoding="utf-8")
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(root)
+
+    def _choose_iptables(self, programs: Path, root: Path) -> None:
+        environ = self._daemon_environ()
+        ask = [str(programs / "iptables-nft"), "--wait", "-t", "nat", "-L", "-n"]
+        flavour = "nft" if subprocess.run(ask, env=environ, capture_output=True, check=False).returncode == 0 else "legacy"
+        for name in ("iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"):
+            base, _, verb = name.partition("-")
+            (programs / name).symlink_to(root / "usr/sbin" / "-".join(filter(None, (base, flavour, verb))))
+
+    def _clean(self) -> None:
+        """Unmount what a daemon left below its directories, and empty the run directory but for the users' lock."""
+        homes = (str(self._exec_root), str(self.home / "data"))
+        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()]
+        for mount in sorted((one for one in mounts if one.startswith(homes)), reverse=True):
+            subprocess.run(["umount", "--lazy", mount], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        shutil.rmtree(self._exec_root, ignore_errors=True)
+        for path in (self.socket, self._pid_file):
+            path.unlink(missing_ok=True)
+
+    def _log_tail(self) -> str:
+        text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-15:])
+
+
+def _alive(pid: int) -> bool:
+    """Whether the process runs; one that ended and waits to be reaped does not."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state != "Z"
+
+
+def _route_mtu() -> int:
+    """The MTU of the interface with the default route: a larger one inside containers would lose packets."""
+    for line in Path("/proc/net/route").read_text(encoding="ascii").splitlines()[1:]:
+        interface, destination = line.split()[:2]
+        if destination == "00000000":
+            return int(Path(f"/sys/class/net/{interface}/mtu").read_text(encoding="ascii"))
+    return USUAL_MTU
+
+
+def status() -> str:
+    """One JSON line: which engine is in use, and where."""
+    engine = PrivateEngine()
+    if engine.running():
+        return json.dumps({"engine": "private", "socket": str(engine.socket), "pid": engine.pid(), "keep": engine.keep})
+    return json.dumps({"engine": "machine" if machine_has_engine() else "none"})
+
+
+if __name__ == "__main__":
+    sys.exit("run tools/engine instead")
