@@ -10,7 +10,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 CONNECT_SECONDS = 2.0
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 3.0
 POOL_SIZE = 8
 
 # What a store that is down, restarting or frozen looks like from here.

@@ -11,15 +11,17 @@ REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\
 
 
 def main(port: int) -> int:
-    """Print the status line that /healthz on *port* gave, or why it gave none."""
+    """Print what /healthz on *port* answered, or why it did not."""
     try:
         with socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS) as connection:
             connection.sendall(REQUEST)
-            status_line = connection.makefile("rb").readline().decode("latin-1").strip()
+            answer = connection.makefile("rb").read(4096).decode("utf-8", "replace")
     except OSError as error:
         print(f"no answer on port {port}: {error}")
         return 1
-    print(status_line or "the connection was closed without an answer")
+    head, _, body = answer.partition("\r\n\r\n")
+    status_line = head.partition("\r\n")[0]
+    print(status_line or "the connection was closed without an answer", body)
     return 0 if status_line.split()[1:2] == ["200"] else 1
 
 
