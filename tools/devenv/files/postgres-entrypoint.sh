@@ -35,8 +35,10 @@ make_cluster() {
     printf '\nhost all all all %s\n' "$POSTGRES_HOST_AUTH_METHOD" >>"$PGDATA/pg_hba.conf"
     echo "listen_addresses = '*'" >>"$PGDATA/postgresql.conf"
 
-    # While the cluster is made, nobody can reach it over the network: a probe that succeeds means that it is complete.
-    pg_ctl -D "$PGDATA" -o "-c listen_addresses='' -c unix_socket_directories=/var/run/postgresql" -w start
+    # While the cluster is made, it listens where nobody looks: a probe that succeeds means that it is complete.
+    PGHOST=$(mktemp -d)
+    export PGHOST
+    pg_ctl -D "$PGDATA" -o "-c listen_addresses='' -c unix_socket_directories=$PGHOST" -w start
     if [ "$POSTGRES_DB" != postgres ]; then
         psql_new -d postgres -v db="$POSTGRES_DB" <<<'CREATE DATABASE :"db";'
     fi
@@ -49,10 +51,12 @@ make_cluster() {
         esac
     done
     pg_ctl -D "$PGDATA" -m fast -w stop
+    rmdir "$PGHOST"
+    unset PGHOST
     trap - EXIT TERM INT
 }
 
-psql_new() { PGHOST=/var/run/postgresql psql -v ON_ERROR_STOP=1 --no-psqlrc --username "$POSTGRES_USER" "$@"; }
+psql_new() { psql -v ON_ERROR_STOP=1 --no-psqlrc --username "$POSTGRES_USER" "$@"; }
 
 if [ "${1:0:1}" = - ]; then set -- postgres "$@"; fi
 if [ "${1:-}" = postgres ]; then
