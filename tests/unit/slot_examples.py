@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from nself_deploy.core.addresses import Addresses, allocate, ip_range_of, wanted_addresses
 from nself_deploy.core.model import (
     Activate,
@@ -23,7 +25,6 @@ from nself_deploy.core.model import (
     twin_name,
 )
 from nself_deploy.core.release import make_release
-from ruamel.yaml import YAML
 
 GOLDEN = Path(__file__).parent / "golden"
 NOW = "2026-11-22T21:30:00.123Z"
@@ -71,7 +72,8 @@ def twins(of: Project, start: int = 0) -> list[SlotNetwork]:
         for network in sorted(of.networks):
             subnet = f"10.213.{start + len(found)}.0/24"
             found.append(SlotNetwork(name=twin_name(of.name, slot, network), slot=slot, network=network, subnet=subnet,
-                                     ip_range=ip_range_of(subnet)))
+                                     ip_range=ip_range_of(subnet),
+                                     internal=bool(of.networks[network].get("internal"))))
     return found
 
 

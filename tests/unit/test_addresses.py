@@ -19,7 +19,7 @@ from nself_deploy.core.addresses import (
 )
 from nself_deploy.core.model import Role
 from nself_deploy.errors import ConfigError
-from slot_examples import project, release, service
+from tests.unit.slot_examples import project, release, service
 
 keys = st.tuples(st.sampled_from(["default", "back"]), st.sampled_from(["web", "api", "worker"]), st.integers(1, 9))
 

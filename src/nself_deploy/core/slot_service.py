@@ -4,6 +4,7 @@ taken out and everything that would lead out of the slot turned back into it."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,12 +73,15 @@ class SlotView:
     def asked_first(self, networks: tuple[str, ...]) -> bool:
         """Whether the engine's name server asks the twins of `networks` before the networks themselves.
 
-        It goes by the name (seen with Docker 26.1), unless a network has IPv6 and the other has not.
+        Seen with Docker 26.1: internal networks come last, and each kind in the order of its networks' names. A network
+        with IPv6 may come before one without.
         """
-        twins = [self.twin(n).name for n in networks]
-        others = [n for n in networks if self.joins_original(n)]
-        return all(max(twins) < self.original_name(n) and not self.release.networks.get(n, {}).get("enable_ipv6")
-                   for n in others)
+        configs = [(self.original_name(n), self.release.networks.get(n, {})) for n in networks if self.joins_original(n)]
+        if any(config.get("enable_ipv6") for _, config in configs):
+            return False
+        others = [(bool(config.get("internal")), name) for name, config in configs]
+        twins = [(self.twin(n).internal, self.twin(n).name) for n in networks]
+        return not others or max(twins) < min(others)
 
 
 def key_of(slot: Slot, service: str, replica: int = 1) -> str:
@@ -102,7 +106,7 @@ def slot_service(view: SlotView, service: Service, replica: int) -> dict[str, An
     Raises:
         ConfigError: it refers to something outside the slot in a way that can't be kept.
     """
-    config = behaviour(service.config)
+    config = deepcopy(behaviour(service.config))
     for key in ("depends_on", "extra_hosts", "hostname", "labels", "links", "volumes_from"):
         config.pop(key, None)
     config["image"] = view.release.images[service.name].id
@@ -222,7 +226,7 @@ def _depends_on(view: SlotView, service: Service) -> Iterator[tuple[str, dict[st
         if target.activate is Activate.ON_LIVE and service.activate is not Activate.ON_LIVE:
             continue
         for key in keys_of(target, view.slot):
-            yield key, how
+            yield key, dict(how)
 
 
 def _volumes_from(view: SlotView, service: Service, replica: int, entry: str) -> str:
