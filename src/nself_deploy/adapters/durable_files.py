@@ -69,7 +69,7 @@ def ensure_dir(path: Path, mode: int = 0o700) -> None:
 
 
 def ensure_nself_dir(project_root: str | os.PathLike[str]) -> Path:
-    """The project's `.nself` directory, made when missing (0711: nginx's workers pass through it to the router's files).
+    """The project's `.nself` directory, made when missing (0711: nginx's workers pass through it).
 
     Raises:
         ConfigError: there is no such project directory, or it isn't writable.
@@ -77,11 +77,13 @@ def ensure_nself_dir(project_root: str | os.PathLike[str]) -> Path:
     """
     root = Path(project_root)
     try:
-        os.stat(root / ".")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ConfigError("is no directory.", "Name the directory of the Compose file.", where=str(root)) from error
+        is_there = stat.S_ISDIR(os.stat(root).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_there = False
     except OSError as error:
         raise os_error(error, root, "read") from error
+    if not is_there:
+        raise ConfigError("is no directory.", "Name the directory of the Compose file.", where=str(root))
     ensure_dir(root / ".nself", 0o711)
     return root / ".nself"
 

@@ -1,7 +1,7 @@
 """The journal: everything that must survive, in one SQLite file (`.nself/nself.db`, 0600).
 
-A call that writes has its data on the disk when it returns (WAL, `synchronous=FULL`), all of it or none. What is damaged,
-newer or gone is an error; the file is never made anew in silence.
+A call that writes has its data on the disk when it returns (WAL, `synchronous=FULL`), all of it or none. What is
+damaged, newer or gone is an error; the file is never made anew in silence.
 """
 
 from __future__ import annotations

@@ -31,6 +31,8 @@ ERROR_LIMIT = 16_000
 _REMEDY = ("Restore it from a backup, or look at it and move it away: the journal has the truth, "
            "and the next deploy writes this file again.")
 
+_DEPLOY_KEYS = ("strategy", "target", "started_at", "completed_at", "success", "canary_percent", "rolled_back")
+
 T = TypeVar("T")
 
 
@@ -155,9 +157,7 @@ def decode_deploy_state(data: bytes, path: str) -> StrategyState:
     Raises:
         StateFileError: truncated, empty, not JSON, a key missing or of the wrong type, or from a newer version.
     """
-    required: tuple[str, ...] = ("strategy", "target", "started_at", "completed_at", "success", "canary_percent", "rolled_back")
-    if _schema(data, path) == 0:
-        required = ("strategy",)
+    required = _DEPLOY_KEYS if _schema(data, path) else ("strategy",)
     return _decode(data, path, StrategyState, required, ("strategy",))
 
 
