@@ -1,0 +1,196 @@
+"""A copy of an example as a user has it: a directory of its own, a project name, a port; driven by the real programs."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+WAIT_S = 60.0
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Outcome:
+    """What a program did."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def text(self) -> str:
+        return f"exit {self.status}\n{self.out}\n{self.err}"
+
+
+@dataclass
+class Stack:
+    """One project. `env` is what its commands see beside the machine's environment."""
+
+    root: Path
+    name: str
+    port: int
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """Where users reach it, on loopback (through the published port)."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return {
+            **os.environ, "COMPOSE_PROJECT_NAME": self.name, "SHOP_PORT": f"127.0.0.1:{self.port}",
+            "SITE_PORT": f"127.0.0.1:{self.port}", **self.env, **more,
+        }
+
+    def run(self, *argv: str, timeout_s: float = 240.0, check: bool = True, **env: str) -> Outcome:
+        """Any program in the project's directory."""
+        done = subprocess.run(
+            argv, cwd=self.root, env=self.environment(**env), capture_output=True, text=True, timeout=timeout_s,
+            stdin=subprocess.DEVNULL, check=False,
+        )
+        outcome = Outcome(done.returncode, done.stdout, done.stderr)
+        assert not check or outcome.status == 0, f"{' '.join(argv)}: {outcome.text}"
+        return outcome
+
+    def compose(self, *words: str, check: bool = True, **env: str) -> Outcome:
+        """`docker compose …` as a person types it."""
+        return self.run("docker", "compose", *words, check=check, **env)
+
+    def nself(self, *words: str, check: bool = True, timeout_s: float = 240.0, **env: str) -> Outcome:
+        """`nself deploy …`."""
+        return self.run(sys.executable, "-m", "nself_deploy.cli.main", "deploy", *words, check=check,
+                        timeout_s=timeout_s, **env)
+
+    def start_nself(self, *words: str, **env: str) -> subprocess.Popen[str]:
+        """`nself deploy …` in the background."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "nself_deploy.cli.main", "deploy", *words], cwd=self.root,
+            env=self.environment(**env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def deploy(self, release: str, *words: str, check: bool = True, **env: str) -> Outcome:
+        """Deploy a release of the shop."""
+        return self.nself("--json", *words, check=check, SHOP_RELEASE=release, **env)
+
+    def get(self, path: str, *, timeout_s: float = 10.0, **headers: str) -> tuple[int, dict[str, str], bytes]:
+        """One GET through the router: status, headers (lower case), body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
+        with contextlib.closing(connection):
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+
+    def get_json(self, path: str, *, timeout_s: float = 10.0) -> Any:
+        status, _, body = self.get(path, timeout_s=timeout_s)
+        assert status == 200, (path, status, body[:300])
+        return json.loads(body)
+
+    def release_served(self) -> str:
+        """Which release answers users now."""
+        return self.get("/")[1].get("x-shop-release", "")
+
+    def containers(self, project: str = "") -> list[dict[str, Any]]:
+        """Containers of the project and its slots (or of one Compose project), as `docker inspect` shows them."""
+        names = [project] if project else [self.name, f"{self.name}-blue", f"{self.name}-green"]
+        ids = [
+            i for n in names
+            for i in docker("ps", "-aq", "--no-trunc", "--filter", f"label=com.docker.compose.project={n}").split()
+        ]
+        return json.loads(docker("inspect", *ids)) if ids else []
+
+    def service_containers(self, *services: str) -> dict[str, tuple[str, str]]:
+        """Plain containers of services: service -> (id, start time)."""
+        return {
+            c["Config"]["Labels"]["com.docker.compose.service"]: (c["Id"], c["State"]["StartedAt"])
+            for c in self.containers(self.name)
+            if c["Config"]["Labels"]["com.docker.compose.service"] in services
+        }
+
+    def slots(self) -> dict[str, list[str]]:
+        """Slot -> names of its containers."""
+        return {
+            slot: sorted(c["Name"].lstrip("/") for c in self.containers(f"{self.name}-{slot}"))
+            for slot in ("blue", "green")
+        }
+
+    def state(self, relative: str) -> Any:
+        """A JSON file of ours."""
+        return json.loads((self.root / ".nself" / relative).read_text())
+
+    def remove(self) -> None:
+        """Everything of it, whatever state it is in."""
+        for process in _expirers(self.root):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        ids = [c["Id"] for c in self.containers()]
+        if ids:
+            docker("rm", "-fv", *ids)
+        for kind in ("network", "volume"):
+            names = docker(kind, "ls", "-q", "--filter", f"name={self.name}").split()
+            if names:
+                docker(kind, "rm", *names)
+        shutil.rmtree(self.root.parent, ignore_errors=True)
+
+
+def _expirers(root: Path) -> Iterator[int]:
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and b"expire-standby" in (words := (entry / "cmdline").read_bytes()):
+                if str(root).encode() in words:
+                    yield int(entry.name)
+
+
+def docker(*words: str) -> str:
+    """Run the docker command; its output."""
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, f"docker {' '.join(words)}: {done.stderr}"
+    return done.stdout
+
+
+def copy_of(example: str, *, prefix: str = "t") -> Stack:
+    """A fresh copy of an example under a name of its own."""
+    base = Path(tempfile.mkdtemp(prefix="nself-stack-"))
+    name = f"{prefix}{secrets.token_hex(3)}"
+    root = base / name
+    shutil.copytree(ROOT / "examples" / example, root)
+    os.chmod(base, 0o755)
+    return Stack(root, name, free_port())
+
+
+def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S) -> Any:
+    """Wait until the condition gives something true; its value."""
+    pause, until = threading.Event(), time.monotonic() + timeout_s
+    while True:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            value = condition()
+            if value:
+                return value
+        assert time.monotonic() < until, f"waited {timeout_s:g} s for {what}"
+        pause.wait(0.05)
