@@ -41,23 +41,52 @@ def image(name: str) -> PinnedImage:
     return PinnedImage(id="sha256:" + hashlib.sha256(name.encode()).hexdigest(), ref=name)
 
 
-def service(name: str, config: dict[str, Any] | None = None, *, role: Role = Role.APP, replicas: int = 1,
-            networks: tuple[str, ...] = ("default",), activate: Activate = Activate.WITH_SLOT) -> Service:
+def service(
+    name: str,
+    config: dict[str, Any] | None = None,
+    *,
+    role: Role = Role.APP,
+    replicas: int = 1,
+    networks: tuple[str, ...] = ("default",),
+    activate: Activate = Activate.WITH_SLOT,
+) -> Service:
     """A service on networks without aliases."""
     full = {"image": f"{name}:1", "networks": dict.fromkeys(networks), **(config or {})}
-    return Service(name=name, role=role, reason="the test says so", config=full, image=full["image"],
-                   replicas=replicas, networks=networks, activate=activate)
+    return Service(
+        name=name,
+        role=role,
+        reason="the test says so",
+        config=full,
+        image=full["image"],
+        replicas=replicas,
+        networks=networks,
+        activate=activate,
+    )
 
 
-def project(services: Iterable[Service], *, name: str = "shop", routes: tuple[Route, ...] = (),
-            **parts: dict[str, dict[str, Any]]) -> Project:
+def project(
+    services: Iterable[Service],
+    *,
+    name: str = "shop",
+    routes: tuple[Route, ...] = (),
+    **parts: dict[str, dict[str, Any]],
+) -> Project:
     """A project of these services; networks that nobody describes get Compose's usual name."""
     by_name = {s.name: s for s in services}
     used = {n for s in by_name.values() for n in s.networks}
     networks = {n: {"name": f"{name}_{n}"} for n in sorted(used)} | parts.get("networks", {})
-    return Project(name=name, root="/srv/shop", files=("/srv/shop/compose.yaml",), services=by_name, networks=networks,
-                   volumes=parts.get("volumes", {}), secrets=parts.get("secrets", {}), configs=parts.get("configs", {}),
-                   router=RouterRef(kind=RouterKind.SERVICE, service="router", networks=("default",)), routes=routes)
+    return Project(
+        name=name,
+        root="/srv/shop",
+        files=("/srv/shop/compose.yaml",),
+        services=by_name,
+        networks=networks,
+        volumes=parts.get("volumes", {}),
+        secrets=parts.get("secrets", {}),
+        configs=parts.get("configs", {}),
+        router=RouterRef(kind=RouterKind.SERVICE, service="router", networks=("default",)),
+        routes=routes,
+    )
 
 
 def release(of: Project, **how: Any) -> Release:
@@ -71,9 +100,16 @@ def twins(of: Project, start: int = 0) -> list[SlotNetwork]:
     for slot in (Slot.BLUE, Slot.GREEN):
         for network in sorted(of.networks):
             subnet = f"10.213.{start + len(found)}.0/24"
-            found.append(SlotNetwork(name=twin_name(of.name, slot, network), slot=slot, network=network, subnet=subnet,
-                                     ip_range=ip_range_of(subnet),
-                                     internal=bool(of.networks[network].get("internal"))))
+            found.append(
+                SlotNetwork(
+                    name=twin_name(of.name, slot, network),
+                    slot=slot,
+                    network=network,
+                    subnet=subnet,
+                    ip_range=ip_range_of(subnet),
+                    internal=bool(of.networks[network].get("internal")),
+                )
+            )
     return found
 
 
@@ -87,9 +123,16 @@ def rich_project() -> Project:
     model = load_yaml(GOLDEN / "slot_input.yaml")
     roles = {"db": Role.SHARED, "router": Role.ROUTER, "migrate": Role.JOB}
     services = [
-        Service(name=name, role=roles.get(name, Role.APP), reason="the test says so", config=config,
-                image=config["image"], replicas=config.get("scale", 1), networks=tuple(config.get("networks") or ()),
-                activate=Activate.ON_LIVE if name == "scheduler" else Activate.WITH_SLOT)
+        Service(
+            name=name,
+            role=roles.get(name, Role.APP),
+            reason="the test says so",
+            config=config,
+            image=config["image"],
+            replicas=config.get("scale", 1),
+            networks=tuple(config.get("networks") or ()),
+            activate=Activate.ON_LIVE if name == "scheduler" else Activate.WITH_SLOT,
+        )
         for name, config in model["services"].items()
     ]
     parts = {key: model[key] for key in ("networks", "volumes", "secrets", "configs")}

@@ -7,6 +7,7 @@ from ipaddress import IPv4Network
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from nself_deploy.core.addresses import (
     FIRST_HOST,
     HOSTS,
@@ -50,7 +51,7 @@ def test_a_full_network_is_an_error() -> None:
 
     assert sorted(full.values()) == list(range(FIRST_HOST, HOSTS))
     assert allocate(full, [("back", "api", 1)])["back", "api", 1] == FIRST_HOST
-    with pytest.raises(ConfigError, match="'default' has no fixed address left for service 'api'.*fewer replicas"):
+    with pytest.raises(ConfigError, match=r"'default' has no fixed address left for service 'api'.*fewer replicas"):
         allocate(full, [("default", "api", 1)])
 
 
@@ -61,11 +62,18 @@ def test_a_dropped_record_is_free_again() -> None:
 
 def test_a_release_wants_an_address_for_each_replica_of_its_apps_on_each_network() -> None:
     """Jobs get whatever the engine hands out, and so does nothing that has no network of its own."""
-    services = [service("web", replicas=2, networks=("default", "back")), service("migrate", role=Role.JOB),
-                service("agent", {"network_mode": "service:web"}, networks=()), service("db", role=Role.SHARED)]
+    services = [
+        service("web", replicas=2, networks=("default", "back")),
+        service("migrate", role=Role.JOB),
+        service("agent", {"network_mode": "service:web"}, networks=()),
+        service("db", role=Role.SHARED),
+    ]
 
     assert wanted_addresses(release(project(services))) == {
-        ("default", "web", 1), ("default", "web", 2), ("back", "web", 1), ("back", "web", 2),
+        ("default", "web", 1),
+        ("default", "web", 2),
+        ("back", "web", 1),
+        ("back", "web", 2),
     }
 
 

@@ -133,7 +133,7 @@ def test_contents_of_files_count() -> None:
 
 def test_a_service_without_an_image_is_refused() -> None:
     """By name, with what to do."""
-    with pytest.raises(ImageError, match="service 'web' has no image. Build it"):
+    with pytest.raises(ImageError, match=r"service 'web' has no image. Build it"):
         make_release(project([service("web")]), {}, now=NOW)
 
 
@@ -160,6 +160,7 @@ def test_tags_are_names_that_docker_takes(project_name: str, service_name: str) 
 @given(st.dictionaries(st.sampled_from(["command", "user", "working_dir", "tty"]), st.text(max_size=3)))
 def test_equal_configurations_give_equal_prints(config: dict[str, str]) -> None:
     """And different ones don't."""
+
     def of(settings: dict[str, str]) -> str:
         return release(project([service("web", dict(settings))])).fingerprint
 
@@ -169,6 +170,7 @@ def test_equal_configurations_give_equal_prints(config: dict[str, str]) -> None:
 
 def test_service_fields_that_only_time_a_deploy_do_not_count() -> None:
     """Nor does the reason for a role."""
+
     def of(**fields: Any) -> str:
         web: Service = msgspec.structs.replace(service("web"), **fields)
         return release(project([web])).fingerprint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -63,19 +64,22 @@ def test_golden() -> None:
     assert model == load_yaml(path)
 
 
-configs = st.fixed_dictionaries({}, optional={
-    "ports": st.just([{"target": 80, "published": "80", "mode": "ingress"}]),
-    "container_name": st.sampled_from(["fixed", "other"]),
-    "hostname": st.sampled_from(["host-a", "host-b"]),
-    "mac_address": st.just("02:42:ac:11:00:02"),
-    "profiles": st.just(["x"]),
-    "build": st.just({"context": "/srv"}),
-    "scale": st.just(4),
-    "deploy": st.just({"replicas": 4, "mode": "global", "resources": {"limits": {"cpus": 1}}}),
-    "labels": st.sampled_from([{LABEL_SLOT: "stolen", "mine": "1"}, ["mine=1", "flag"]]),
-    "extra_hosts": st.sampled_from([["a=203.0.113.1"], {"b": ["203.0.113.2"]}]),
-    "depends_on": st.sampled_from([["a", "j"], {"b": {"condition": "service_healthy"}}]),
-})
+configs = st.fixed_dictionaries(
+    {},
+    optional={
+        "ports": st.just([{"target": 80, "published": "80", "mode": "ingress"}]),
+        "container_name": st.sampled_from(["fixed", "other"]),
+        "hostname": st.sampled_from(["host-a", "host-b"]),
+        "mac_address": st.just("02:42:ac:11:00:02"),
+        "profiles": st.just(["x"]),
+        "build": st.just({"context": "/srv"}),
+        "scale": st.just(4),
+        "deploy": st.just({"replicas": 4, "mode": "global", "resources": {"limits": {"cpus": 1}}}),
+        "labels": st.sampled_from([{LABEL_SLOT: "stolen", "mine": "1"}, ["mine=1", "flag"]]),
+        "extra_hosts": st.sampled_from([["a=203.0.113.1"], {"b": ["203.0.113.2"]}]),
+        "depends_on": st.sampled_from([["a", "j"], {"b": {"condition": "service_healthy"}}]),
+    },
+)
 aliases = st.lists(st.sampled_from(["site", "backend"]), unique=True)
 networks = st.lists(st.sampled_from(["default", "back", "front"]), min_size=1, unique=True).map(tuple)
 
@@ -86,16 +90,24 @@ def services(draw: st.DrawFn, name: str, role: Role = Role.APP) -> Service:
     of = draw(networks)
     attached = {n: {"aliases": draw(aliases), "ipv4_address": "10.9.0.9"} for n in of}
     config = {**draw(configs), "networks": attached}
-    return service(name, config, role=role, networks=of, replicas=draw(st.integers(1, 3)),
-                   activate=draw(st.sampled_from(list(Activate))) if role is Role.APP else Activate.WITH_SLOT)
+    return service(
+        name,
+        config,
+        role=role,
+        networks=of,
+        replicas=draw(st.integers(1, 3)),
+        activate=draw(st.sampled_from(list(Activate))) if role is Role.APP else Activate.WITH_SLOT,
+    )
 
 
 @st.composite
 def projects(draw: st.DrawFn) -> Project:
     """Any project of three apps, a job and a database."""
     apps = [draw(services(name)) for name in "abc"]
-    known = {n: {"name": draw(st.sampled_from([f"shop_{n}", f"any-{n}"])), "external": draw(st.booleans())}
-             for n in ("default", "back", "front")}
+    known = {
+        n: {"name": draw(st.sampled_from([f"shop_{n}", f"any-{n}"])), "external": draw(st.booleans())}
+        for n in ("default", "back", "front")
+    }
     db = service("db", {"volumes": [{"type": "volume", "source": "data", "target": "/d"}]}, role=Role.SHARED)
     return project([*apps, draw(services("j", Role.JOB)), db], networks=known)
 
@@ -110,8 +122,10 @@ def test_nothing_is_in_both_slots(of: Project, shared: set[str]) -> None:
     assert len(names) == len(set(names))
     assert not {s.get("hostname") for s in blue.values()} & {s.get("hostname", "none") for s in green.values()}
     assert not set(blue) & set(green)
-    own = [{a["ipv4_address"] for s in side.values() for a in s["networks"].values() if a and "ipv4_address" in a}
-           for side in (blue, green)]
+    own = [
+        {a["ipv4_address"] for s in side.values() for a in s["networks"].values() if a and "ipv4_address" in a}
+        for side in (blue, green)
+    ]
     assert own[0] and not own[0] & own[1]
     for slot, side in zip(SLOTS, (blue, green), strict=True):
         known = {t.network: t for t in twins(of) if t.slot is slot}
@@ -166,7 +180,7 @@ def test_keys(of: Project) -> None:
     made = release(of)
     lists = app_keys(made, Slot.BLUE), on_live_keys(made, Slot.BLUE), job_keys(made, Slot.BLUE)
 
-    assert sorted(sum(lists, [])) == sorted(compiled(of, Slot.BLUE)["services"])
+    assert sorted(chain(*lists)) == sorted(compiled(of, Slot.BLUE)["services"])
     assert lists[2] == ["blue-j-1"]
 
 
@@ -183,8 +197,9 @@ def test_several_replicas_are_found_by_the_name_server() -> None:
     assert green(project(apps), "green-web-1")["extra_hosts"] == ["web=10.213.1.5"]
     pinned = green(project(apps, networks={"default": {"name": "aaa"}}), "green-web-1")["extra_hosts"]
     assert pinned == ["api=10.213.1.2", "api=10.213.1.3", "api=10.213.1.4", "web=10.213.1.5"]
-    assert green(project(apps, networks={"default": {"name": "aaa"}}), "green-web-1", shared=set())[
-        "extra_hosts"] == ["web=10.213.1.5"]
+    assert green(project(apps, networks={"default": {"name": "aaa"}}), "green-web-1", shared=set())["extra_hosts"] == [
+        "web=10.213.1.5"
+    ]
     mixed = {"back": {"name": "shop_back", "internal": True}}
     both = [service("web", networks=("default", "back")), service("api", replicas=2, networks=("back",))]
     assert len(green(project(both, networks=mixed), "green-web-1")["extra_hosts"]) == 3
@@ -202,8 +217,11 @@ def test_an_alias_of_two_services_is_not_pinned_to_one() -> None:
 
 def test_services_that_share_no_network_are_not_pinned() -> None:
     """What the user keeps apart stays apart; the user's own entries win."""
-    apps = [service("a", networks=("front",)), service("b", networks=("back",)),
-            service("c", {"extra_hosts": ["a:203.0.113.9"]}, networks=("front",))]
+    apps = [
+        service("a", networks=("front",)),
+        service("b", networks=("back",)),
+        service("c", {"extra_hosts": ["a:203.0.113.9"]}, networks=("front",)),
+    ]
 
     assert [h.partition("=")[0] for h in green(project(apps), "green-a-1")["extra_hosts"]] == ["a", "c"]
     assert green(project(apps), "green-c-1")["extra_hosts"] == ["a:203.0.113.9", "c=10.213.3.3"]
@@ -211,14 +229,21 @@ def test_services_that_share_no_network_are_not_pinned() -> None:
 
 def test_dependencies_stay_inside() -> None:
     """On every replica of apps; never on jobs, shared services, the router, or what waits for the slot to be live."""
-    wanted = {name: {"condition": "service_started", "required": True} for name in ("api", "db", "job", "cron", "router")}
-    of = project([service("web", {"depends_on": wanted}), service("api", replicas=2), service("db", role=Role.SHARED),
-                  service("job", {"depends_on": {"db": {}, "api": {}, "job2": {"condition": "service_completed_successfully"}}},
-                          role=Role.JOB),
-                  service("job2", role=Role.JOB), service("router", role=Role.ROUTER),
-                  service("cron", {"depends_on": ["web"]}, activate=Activate.ON_LIVE)])
+    started = {"condition": "service_started", "required": True}
+    wanted = dict.fromkeys(("api", "db", "job", "cron", "router"), started)
+    of = project(
+        [
+            service("web", {"depends_on": wanted}),
+            service("api", replicas=2),
+            service("db", role=Role.SHARED),
+            service("job", {"depends_on": {"db": {}, "api": {}, "job2": {}}}, role=Role.JOB),
+            service("job2", role=Role.JOB),
+            service("router", role=Role.ROUTER),
+            service("cron", {"depends_on": ["web"]}, activate=Activate.ON_LIVE),
+        ]
+    )
 
-    assert green(of, "green-web-1")["depends_on"] == {k: wanted["api"] for k in ("green-api-1", "green-api-2")}
+    assert green(of, "green-web-1")["depends_on"] == dict.fromkeys(("green-api-1", "green-api-2"), started)
     assert set(green(of, "green-job-1")["depends_on"]) == {"green-job2-1"}
     assert set(green(of, "green-cron-1")["depends_on"]) == {"green-web-1"}
 
@@ -234,8 +259,9 @@ def test_a_named_volume_is_the_same_volume() -> None:
 
 def test_shared_process_and_network_spaces_are_paired_by_replica() -> None:
     """A sidecar of a service with three replicas goes with its own one."""
-    of = project([service("web", replicas=2),
-                  service("side", {"network_mode": "service:web"}, networks=(), replicas=3)])
+    of = project(
+        [service("web", replicas=2), service("side", {"network_mode": "service:web"}, networks=(), replicas=3)]
+    )
 
     modes = [green(of, f"green-side-{n}")["network_mode"] for n in (1, 2, 3)]
     assert modes == ["service:green-web-1", "service:green-web-2", "service:green-web-1"]
@@ -272,24 +298,51 @@ def test_upstreams() -> None:
     found = upstreams(routes, of.services, router(RouterKind.SERVICE, "default"), known, made)
     assert [(u.route.key, u.servers) for u in found] == [
         ("api", {Slot.BLUE: ("10.213.0.2:9000",), Slot.GREEN: ("10.213.2.2:9000",)}),
-        ("web", {Slot.BLUE: ("10.213.0.3:8000", "10.213.0.4:8000"),
-                 Slot.GREEN: ("10.213.2.3:8000", "10.213.2.4:8000")}),
+        (
+            "web",
+            {Slot.BLUE: ("10.213.0.3:8000", "10.213.0.4:8000"), Slot.GREEN: ("10.213.2.3:8000", "10.213.2.4:8000")},
+        ),
     ]
-    host = upstreams(routes[:1], of.services, router(RouterKind.HOST), known, made, plain={"web": ["172.18.0.5"]},
-                     replicas={(Slot.BLUE, "web"): 1})
-    assert host[0].servers == {Slot.BLUE: ("10.213.1.2:8000",), Slot.GREEN: ("10.213.3.2:8000", "10.213.3.3:8000"),
-                               Slot.PLAIN: ("172.18.0.5:8000",)}
+    host = upstreams(
+        routes[:1],
+        of.services,
+        router(RouterKind.HOST),
+        known,
+        made,
+        plain={"web": ["172.18.0.5"]},
+        replicas={(Slot.BLUE, "web"): 1},
+    )
+    assert host[0].servers == {
+        Slot.BLUE: ("10.213.1.2:8000",),
+        Slot.GREEN: ("10.213.3.2:8000", "10.213.3.3:8000"),
+        Slot.PLAIN: ("172.18.0.5:8000",),
+    }
 
 
 def test_routes_that_can_not_work_are_refused() -> None:
     """No such service, a shared one, no common network, the host's network."""
-    of = project([service("web"), service("db", role=Role.SHARED), service("far", networks=("back",)),
-                  service("host", {"network_mode": "host"}, networks=())])
-    for name, words in {"none": "not an app service", "db": "not an app service", "far": "no network in common",
-                        "host": "network_mode 'host'"}.items():
+    of = project(
+        [
+            service("web"),
+            service("db", role=Role.SHARED),
+            service("far", networks=("back",)),
+            service("host", {"network_mode": "host"}, networks=()),
+        ]
+    )
+    for name, words in {
+        "none": "not an app service",
+        "db": "not an app service",
+        "far": "no network in common",
+        "host": "network_mode 'host'",
+    }.items():
         with pytest.raises(ConfigError, match=words):
-            upstreams([Route(key="r", service=name, port=1)], of.services, router(RouterKind.SERVICE, "default"),
-                      twins(of), addresses(release(of)))
+            upstreams(
+                [Route(key="r", service=name, port=1)],
+                of.services,
+                router(RouterKind.SERVICE, "default"),
+                twins(of),
+                addresses(release(of)),
+            )
 
 
 def test_compiling_changes_nothing_it_was_given() -> None:

@@ -73,6 +73,9 @@ class Engine(Protocol):
     async def connect(self, network: str, container_id: str, aliases: Sequence[str] = ()) -> None:
         """Attach a running container to a network."""
 
+    async def ensure_volume(self, project: str, volume: str, config: dict[str, Any]) -> None:
+        """The engine's volume of a Compose volume (`config` from the resolved model), made as Compose would make it."""
+
     async def start(self, container_id: str) -> None:
         """Start a stopped container."""
 

@@ -14,10 +14,21 @@ import msgspec
 from nself_deploy.core.model import PinnedImage, Project, Release, Role, Route, Service
 from nself_deploy.errors import ImageError
 
-NOT_BEHAVIOUR = frozenset({
-    "attach", "build", "container_name", "develop", "image", "mac_address", "networks", "ports", "profiles",
-    "pull_policy", "scale",
-})
+NOT_BEHAVIOUR = frozenset(
+    {
+        "attach",
+        "build",
+        "container_name",
+        "develop",
+        "image",
+        "mac_address",
+        "networks",
+        "ports",
+        "profiles",
+        "pull_policy",
+        "scale",
+    }
+)
 """Keys of a Compose service that don't reach a slot's containers, or do so in another form."""
 
 DEPLOY_KEPT = frozenset({"resources", "restart_policy"})
@@ -31,13 +42,23 @@ class GitInfo(msgspec.Struct, frozen=True):
     dirty: bool = False
 
 
-def make_release(project: Project, images: Mapping[str, PinnedImage], *, now: str, git: GitInfo | None = None,
-                 user: str = "", file_hashes: Mapping[str, str] | None = None) -> Release:
+def make_release(
+    project: Project,
+    images: Mapping[str, PinnedImage],
+    *,
+    now: str,
+    git: GitInfo | None = None,
+    user: str = "",
+    file_hashes: Mapping[str, str] | None = None,
+) -> Release:
     """The release of a project's app and job services with exactly these images.
 
     Args:
+        project: as it was read.
         images: service name -> image that was checked.
         now: UTC, RFC 3339, ending in Z.
+        git: the commit that the project is at, if it is in a repository.
+        user: who makes it.
         file_hashes: path -> sha256 of the files of `files_of`; a changed file makes another release.
 
     Raises:
@@ -54,18 +75,44 @@ def make_release(project: Project, images: Mapping[str, PinnedImage], *, now: st
     configs = _of(project.configs, (n for s in services.values() for n in _sources(s.config, "configs")))
     routes = tuple(sorted(r for r in project.routes if r.service in services))
     files = {p: (file_hashes or {}).get(p, "") for p in _files(services.values(), secrets, configs)}
-    print_ = fingerprint(services, used, networks=networks, volumes=volumes, secrets=secrets, configs=configs,
-                         routes=routes, file_hashes=files)
+    print_ = fingerprint(
+        services,
+        used,
+        networks=networks,
+        volumes=volumes,
+        secrets=secrets,
+        configs=configs,
+        routes=routes,
+        file_hashes=files,
+    )
     return Release(
-        id=release_id(now, print_), fingerprint=print_, created_at=now, services=services, images=used,
-        networks=networks, volumes=volumes, secrets=secrets, configs=configs, routes=routes,
-        git_commit=git.commit if git else "", git_dirty=git.dirty if git else False, created_by=user,
+        id=release_id(now, print_),
+        fingerprint=print_,
+        created_at=now,
+        services=services,
+        images=used,
+        networks=networks,
+        volumes=volumes,
+        secrets=secrets,
+        configs=configs,
+        routes=routes,
+        git_commit=git.commit if git else "",
+        git_dirty=git.dirty if git else False,
+        created_by=user,
     )
 
 
-def fingerprint(services: Mapping[str, Service], images: Mapping[str, PinnedImage], *,
-                networks: Mapping[str, Any], volumes: Mapping[str, Any], secrets: Mapping[str, Any],
-                configs: Mapping[str, Any], routes: Iterable[Route], file_hashes: Mapping[str, str]) -> str:
+def fingerprint(
+    services: Mapping[str, Service],
+    images: Mapping[str, PinnedImage],
+    *,
+    networks: Mapping[str, Any],
+    volumes: Mapping[str, Any],
+    secrets: Mapping[str, Any],
+    configs: Mapping[str, Any],
+    routes: Iterable[Route],
+    file_hashes: Mapping[str, str],
+) -> str:
     """sha256 (hex) of all that decides how the containers run and what is routed to them.
 
     The order of keys doesn't matter, nor do host ports, build settings, image names, or how a deploy is timed.
@@ -73,7 +120,10 @@ def fingerprint(services: Mapping[str, Service], images: Mapping[str, PinnedImag
     content = {
         "services": {name: _identity(service) for name, service in services.items()},
         "images": {name: image.id for name, image in images.items()},
-        "networks": dict(networks), "volumes": dict(volumes), "secrets": dict(secrets), "configs": dict(configs),
+        "networks": dict(networks),
+        "volumes": dict(volumes),
+        "secrets": dict(secrets),
+        "configs": dict(configs),
         "routes": sorted([r.key, r.service, r.port, r.protocol.value, r.keepalive] for r in routes),
         "files": dict(file_hashes),
     }

@@ -1,5 +1,8 @@
-"""One container of a slot, as a Compose service: what the user wrote, with everything that two slots would fight over
-taken out and everything that would lead out of the slot turned back into it."""
+"""One container of a slot, as a Compose service.
+
+It is what the user wrote, with everything that two slots would fight over taken out, and everything that would lead
+out of the slot turned back into it.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,8 @@ class SlotView:
         Seen with Docker 26.1: internal networks come last, and each kind in the order of its networks' names. A network
         with IPv6 may come before one without.
         """
-        configs = [(self.original_name(n), self.release.networks.get(n, {})) for n in networks if self.joins_original(n)]
+        joined = [n for n in networks if self.joins_original(n)]
+        configs = [(self.original_name(n), self.release.networks.get(n, {})) for n in joined]
         if any(config.get("enable_ipv6") for _, config in configs):
             return False
         others = [(bool(config.get("internal")), name) for name, config in configs]
@@ -188,8 +192,13 @@ def _pins(view: SlotView, service: Service, known: set[str]) -> list[str]:
                     seen.add(name)
                     found.setdefault(name, []).extend(addresses)
     pin_all = not view.asked_first(service.networks)
-    pins = [f"{name}={a}" for name, addresses in sorted(found.items()) if name not in known
-            for a in addresses if pin_all or len(addresses) == 1]
+    pins = [
+        f"{name}={a}"
+        for name, addresses in sorted(found.items())
+        if name not in known
+        for a in addresses
+        if pin_all or len(addresses) == 1
+    ]
     for link in service.config.get("links") or ():
         target_name, _, alias = str(link).partition(":")
         if alias and alias != target_name and alias not in known:
@@ -202,7 +211,8 @@ def _linked(service: Service, target: str, alias: str, found: Mapping[str, list[
         raise ConfigError(
             f"service {service.name!r} links to {target!r} as {alias!r}; {target!r} is not in the slot, so its link "
             "can't be kept.",
-            f"Give {target!r} the network alias {alias!r} instead.", where=f"services.{service.name}.links",
+            f"Give {target!r} the network alias {alias!r} instead.",
+            where=f"services.{service.name}.links",
         )
     return found[target]
 

@@ -26,14 +26,23 @@ from nself_deploy.errors import ConfigError
 __all__ = ["app_keys", "compile_slot", "job_keys", "keys_of", "on_live_keys", "upstreams"]
 
 
-def compile_slot(release: Release, project: str, slot: Slot, networks: Iterable[SlotNetwork],
-                 addresses: Mapping[AddressKey, int], shared_networks: Collection[str]) -> dict[str, Any]:
+def compile_slot(
+    release: Release,
+    project: str,
+    slot: Slot,
+    networks: Iterable[SlotNetwork],
+    addresses: Mapping[AddressKey, int],
+    shared_networks: Collection[str],
+) -> dict[str, Any]:
     """The Compose model of `release` in `slot`: one service per container, nothing that another slot has too.
 
     Networks, named volumes and images are only referred to; they must exist. Jobs and `on-live` services are in it
     and are started by their keys, never by a plain `up`.
 
     Args:
+        release: its services, images, networks and volumes.
+        project: the project's name.
+        slot: blue or green.
         networks: twins of all networks that the release's services use (other slots' are ignored).
         addresses: the fixed host number of every replica (see `addresses.wanted_addresses`).
         shared_networks: Compose networks on which services outside the slots are found under their own names.
@@ -41,8 +50,14 @@ def compile_slot(release: Release, project: str, slot: Slot, networks: Iterable[
     Raises:
         ConfigError: a service refers to something outside the slot in a way that can't be kept.
     """
-    view = SlotView(release, project, slot, {n.network: n for n in networks if n.slot is slot}, addresses,
-                    frozenset(shared_networks))
+    view = SlotView(
+        release,
+        project,
+        slot,
+        {n.network: n for n in networks if n.slot is slot},
+        addresses,
+        frozenset(shared_networks),
+    )
     services = {
         key: slot_service(view, service, replica)
         for _, service in sorted(release.services.items())
@@ -53,8 +68,11 @@ def compile_slot(release: Release, project: str, slot: Slot, networks: Iterable[
     used_volumes = {v for s in services.values() for v in volume_names(s)}
     parts: dict[str, dict[str, Any]] = {
         "networks": {k: {"name": name, "external": True} for k, name in view.network_names() if k in used_networks},
-        "volumes": {k: {"name": c.get("name") or f"{project}_{k}", "external": True}
-                    for k, c in sorted(release.volumes.items()) if k in used_volumes},
+        "volumes": {
+            k: {"name": c.get("name") or f"{project}_{k}", "external": True}
+            for k, c in sorted(release.volumes.items())
+            if k in used_volumes
+        },
         "secrets": dict(sorted(release.secrets.items())),
         "configs": dict(sorted(release.configs.items())),
     }
@@ -76,17 +94,26 @@ def job_keys(release: Release, slot: Slot) -> list[str]:
     return [k for s in release.jobs() for k in keys_of(s, slot)]
 
 
-def upstreams(routes: Iterable[Route], services: Mapping[str, Service], router: RouterRef,
-              networks: Iterable[SlotNetwork], addresses: Mapping[AddressKey, int], *,
-              replicas: Mapping[tuple[Slot, str], int] | None = None,
-              plain: Mapping[str, Sequence[str]] | None = None) -> tuple[Upstream, ...]:
+def upstreams(
+    routes: Iterable[Route],
+    services: Mapping[str, Service],
+    router: RouterRef,
+    networks: Iterable[SlotNetwork],
+    addresses: Mapping[AddressKey, int],
+    *,
+    replicas: Mapping[tuple[Slot, str], int] | None = None,
+    plain: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[Upstream, ...]:
     """Every route with the fixed addresses of its service in each slot, in the order of the routes' keys.
 
     The addresses are the same whether the containers exist or not, so that starting a slot changes no nginx file.
 
     Args:
+        routes: what the router sends where.
         services: the routed services, by name.
+        router: the router, with the networks that it is on.
         networks: twins of both slots.
+        addresses: the fixed host number of every replica.
         replicas: (slot, service) -> number of replicas, where a slot's release has another number than `services`.
         plain: service -> addresses of its containers in a plain stack, while one is adopted.
 
@@ -99,8 +126,11 @@ def upstreams(routes: Iterable[Route], services: Mapping[str, Service], router: 
     for route in sorted(routes, key=lambda r: r.key):
         service = services.get(route.service)
         if service is None or service.role is not Role.APP:
-            raise ConfigError(f"route {route.key!r} goes to {route.service!r}, which is not an app service.",
-                              "Route to an app service, or remove the route.", where=route.source)
+            raise ConfigError(
+                f"route {route.key!r} goes to {route.service!r}, which is not an app service.",
+                "Route to an app service, or remove the route.",
+                where=route.source,
+            )
         network = _route_network(route, service, router)
         servers: dict[Slot, tuple[str, ...]] = {}
         for slot in (Slot.BLUE, Slot.GREEN):
@@ -129,7 +159,7 @@ def _route_network(route: Route, service: Service, router: RouterRef) -> str:
         if router.kind is RouterKind.HOST or network in router.networks:
             return network
     raise ConfigError(
-        f"the router {router.service!r} and service {service.name!r} have no network in common "
-        f"(route {route.key!r}).",
-        "Put both on one network under `networks:`.", where=f"services.{service.name}.networks",
+        f"the router {router.service!r} and service {service.name!r} have no network in common (route {route.key!r}).",
+        "Put both on one network under `networks:`.",
+        where=f"services.{service.name}.networks",
     )
