@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 
@@ -9,10 +10,10 @@ import images
 import users
 from engine import PrivateEngine, machine_has_engine, status
 from parts import part_program
-from places import DevenvError, locked, run_dir
+from places import DevenvError, cache_dir, locked, run_dir
 
 USAGE = """\
-tools/engine env | start | stop [--purge] | status | images   the Docker Engine to work with
+tools/engine env | start | stop | status | images | remove    the Docker Engine to work with
 tools/with-engine COMMAND [WORD ...]                           run a command with an engine and the images
 tools/part NAME                                                print the path of a program from Debian
 """
@@ -24,12 +25,12 @@ def engine_command(words: Sequence[str]) -> int:
         print(users.exports(users.engine_environ()))
     elif words == ["start"]:
         users.start_to_stay()
-    elif words in (["stop"], ["stop", "--purge"]):
-        engine = PrivateEngine()
+    elif words in (["stop"], ["remove"]):
         with locked(run_dir() / "start.lock"):
-            engine.stop()
-            if len(words) > 1:
-                engine.purge()
+            PrivateEngine().stop()
+        if words == ["remove"]:
+            shutil.rmtree(run_dir())
+            shutil.rmtree(cache_dir())
     elif words == ["status"]:
         print(status())
     elif words == ["images"]:
@@ -61,7 +62,9 @@ def usage() -> int:
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    "engine": engine_command, "part": part_command, "with-engine": with_engine_command,
+    "engine": engine_command,
+    "part": part_command,
+    "with-engine": with_engine_command,
 }
 
 

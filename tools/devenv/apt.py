@@ -22,6 +22,7 @@ LISTS_MAX_AGE_S = 24 * 3600
 APT_TIMEOUT_S = 600
 _APT_DIR = Path("/etc/apt")
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_INSTALL = ("--yes", "--no-install-recommends")
 _NOT_WANTED = ("./usr/share/doc/*", "./usr/share/man/*", "./usr/share/locale/*", "./usr/share/info/*")
 
 
@@ -59,17 +60,18 @@ def find_mirror() -> Mirror:
     """Read the machine's own apt sources for the Debian mirror that it uses."""
     codename = _os_release().get("VERSION_CODENAME", "")
     if shutil.which("apt-get") is None or not codename:
-        raise DevenvError("this is not a Debian machine, so nothing can be set up here: install Docker Engine and Compose v2")
+        raise DevenvError("nothing can be set up here, this is no Debian machine: install Docker Engine and Compose v2")
     wanted = {codename, "stable", "testing"}
-    for path in sorted([*_APT_DIR.glob("sources.list.d/*.sources"), *_APT_DIR.glob("sources.list.d/*.list"),
-                        _APT_DIR / "sources.list"]):
+    for path in sorted(
+        [*_APT_DIR.glob("sources.list.d/*.sources"), *_APT_DIR.glob("sources.list.d/*.list"), _APT_DIR / "sources.list"]
+    ):
         if not path.is_file():
             continue
         reader = _deb822_mirrors if path.suffix == ".sources" else _one_line_mirrors
         for mirror, suites in reader(path.read_text(encoding="utf-8")):
             if wanted & set(suites) and Path(mirror.keyring).is_file():
                 return mirror
-    raise DevenvError(f"no Debian mirror for {codename} in {_APT_DIR}: add one, or install Docker Engine and Compose v2")
+    raise DevenvError(f"{_APT_DIR} has no mirror for {codename}: add one, or install Docker Engine and Compose v2")
 
 
 def _os_release() -> dict[str, str]:
@@ -98,8 +100,11 @@ def unpack_from(sources: Sequence[Source], root: Path, leave_out: tuple[str, ...
         names = []
         for source in sources:
             suite = Suite(source.suite)
-            files = [file for file in suite.fetch(source.packages, closure=source.closure)
-                     if not file.name.startswith(leave_out)]
+            files = [
+                file
+                for file in suite.fetch(source.packages, closure=source.closure)
+                if not file.name.startswith(leave_out)
+            ]
             _unpack(files, root)
             names += [file.name for file in files]
             suite.forget_archives()
@@ -154,24 +159,37 @@ class Suite:
 
     def _apt(self, *words: str, archives: Path | None = None, cwd: Path | None = None) -> str:
         settings = {
-            "Dir::Etc::sourcelist": self._root / "sources.list", "Dir::Etc::sourceparts": "-",
-            "Dir::State::lists": self._root / "lists", "Dir::State::status": self._root / "status",
-            "Dir::Cache": self._root / "cache", "Dir::Cache::archives": archives or self._root / "cache" / "archives",
-            "APT::Sandbox::User": "", "Acquire::Languages": "none", "Acquire::Retries": "3", "Dpkg::Use-Pty": "0",
+            "Dir::Etc::sourcelist": self._root / "sources.list",
+            "Dir::Etc::sourceparts": "-",
+            "Dir::State::lists": self._root / "lists",
+            "Dir::State::status": self._root / "status",
+            "Dir::Cache": self._root / "cache",
+            "Dir::Cache::archives": archives or self._root / "cache" / "archives",
+            "APT::Sandbox::User": "",
+            "Acquire::Languages": "none",
+            "Acquire::Retries": "3",
+            "Dpkg::Use-Pty": "0",
         }
         options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
         argv = ["apt-get", "-q", *options, *words]
         environ = {**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
-        done = subprocess.run(argv, cwd=cwd, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              timeout=APT_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            argv,
+            cwd=cwd,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=APT_TIMEOUT_S,
+            check=False,
+        )
         if done.returncode:
             wanted = " ".join(words)
-            raise DevenvError(f"apt-get {wanted} failed for Debian's {self.name}:\n{done.stderr.strip()[-2000:]}\n"
-                              "check that the mirror in the machine's apt sources can be reached, then try again")
+            raise DevenvError(
+                f"apt-get {wanted} failed for Debian's {self.name}:\n{done.stderr.strip()[-2000:]}\n"
+                "check that the mirror in the machine's apt sources can be reached, then try again"
+            )
         return done.stdout
-
-
-_INSTALL = ("--yes", "--no-install-recommends")
 
 
 def _unpack(packages: Iterable[Path], root: Path) -> None:

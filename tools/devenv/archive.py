@@ -57,16 +57,21 @@ class ImageConfig:
         return {key: value for key, value in found.items() if value}
 
 
-def write_archive(root: Path, target: Path, names: Sequence[str], config: ImageConfig, owners: Mapping[str, Owner]) -> None:
-    """Write the directory `root` as an image archive with the given names. Files belong to root unless `owners` says else."""
+def write_archive(
+    root: Path, target: Path, names: Sequence[str], config: ImageConfig, owners: Mapping[str, Owner]
+) -> None:
+    """Write the directory `root` as an image archive. Files belong to root unless `owners` says something else."""
     layer = target.with_suffix(".layer")
     try:
         _write_layer(root, layer, owners)
         digest = _sha256(layer)
         machine = os.uname().machine
         document = {
-            "architecture": _ARCHITECTURES.get(machine, machine), "os": "linux", "created": _CREATED,
-            "config": config.as_json(), "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
+            "architecture": _ARCHITECTURES.get(machine, machine),
+            "os": "linux",
+            "created": _CREATED,
+            "config": config.as_json(),
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
             "history": [{"created": _CREATED, "created_by": "tools/devenv"}],
         }
         encoded = json.dumps(document, sort_keys=True).encode()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from parts import library_path, part_root, write_script
+from parts import library_path, part_root
 from places import DevenvError, cache_dir, run_dir, say
 
 ASK_TIMEOUT_S = 15
@@ -29,17 +29,25 @@ def answers(environ: Mapping[str, str], *words: str) -> bool:
     if program is None:
         return False
     try:
-        done = subprocess.run([program, *words], env=dict(environ), stdin=subprocess.DEVNULL, capture_output=True,
-                              timeout=ASK_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            [program, *words],
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=ASK_TIMEOUT_S,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         return False
     return done.returncode == 0
 
 
 def machine_has_engine() -> bool:
-    """Whether the machine has an engine that answers and a client with Compose v2 and Buildx: then it is used as it is."""
-    return all(answers(os.environ, *words) for words in
-               (("version", "--format", "{{.Server.Version}}"), ("compose", "version"), ("buildx", "version")))
+    """Whether the machine has an engine that answers, and a client with Compose v2 and Buildx."""
+    return all(
+        answers(os.environ, *words)
+        for words in (("version", "--format", "{{.Server.Version}}"), ("compose", "version"), ("buildx", "version"))
+    )
 
 
 class PrivateEngine:
@@ -91,7 +99,7 @@ class PrivateEngine:
         if self.running():
             return
         if os.getuid() != 0:
-            raise DevenvError("no Docker Engine with Compose v2 answers, and only root can start one: start Docker, or run as root")
+            raise DevenvError("no Docker Engine with Compose v2 answers: start Docker, or run as root to start one")
         self._install()
         if self.pid() is not None:
             raise DevenvError(f"the private engine runs but does not answer: see {self.log}, then tools/engine stop")
@@ -99,13 +107,20 @@ class PrivateEngine:
         say("starting a private Docker Engine")
         self.home.joinpath("data").mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
-            daemon = subprocess.Popen(self._argv(), env=self._daemon_environ(), stdin=subprocess.DEVNULL, stdout=log,
-                                      stderr=subprocess.STDOUT, start_new_session=True, cwd="/")
+            daemon = subprocess.Popen(
+                self._argv(),
+                env=self._daemon_environ(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd="/",
+            )
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self.running():
             if daemon.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise DevenvError(f"the private Docker Engine did not start; the end of {self.log}:\n{self._log_tail()}")
+                raise DevenvError(f"the private engine did not start; the end of {self.log}:\n{self._log_tail()}")
             time.sleep(0.1)
 
     def stop(self) -> None:
@@ -123,30 +138,35 @@ class PrivateEngine:
         self._clean()
         self.keep = False
 
-    def purge(self) -> None:
-        """Remove the images, containers and volumes of the stopped engine."""
-        if self.pid() is not None:
-            raise DevenvError("the engine runs: stop it first")
-        shutil.rmtree(self.home / "data", ignore_errors=True)
-
     def _argv(self) -> list[str]:
         argv = [
-            str(self.home / "bin" / "dockerd"), "--data-root", str(self.home / "data"), "--exec-root", str(self._exec_root),
-            "-H", f"unix://{self.socket}", "-p", str(self._pid_file), "--group", str(os.getgid()),
-            "--init-path", str(self.home / "bin" / "docker-init"), "--config-file", str(self.home / "daemon.json"),
-            "--default-address-pool", "base=172.16.0.0/12,size=24", "--shutdown-timeout", "10",
-            "--log-opt", "max-size=20m", "--log-opt", "max-file=2",
+            str(self.home / "bin" / "dockerd"),
+            f"--host=unix://{self.socket}",
+            f"--group={os.getgid()}",
+            f"--data-root={self.home / 'data'}",
+            f"--exec-root={self._exec_root}",
+            f"--pidfile={self._pid_file}",
+            f"--config-file={self.home / 'daemon.json'}",
+            f"--init-path={self.home / 'bin' / 'docker-init'}",
+            "--default-address-pool=base=172.16.0.0/12,size=24",  # the usual pools give about thirty networks only
+            "--shutdown-timeout=10",
+            "--log-opt=max-size=20m",
+            "--log-opt=max-file=2",
         ]
         mtu = _route_mtu()
         if mtu < USUAL_MTU:
-            argv += ["--mtu", str(mtu), "--default-network-opt", f"bridge=com.docker.network.driver.mtu={mtu}"]
+            argv += [f"--mtu={mtu}", f"--default-network-opt=bridge=com.docker.network.driver.mtu={mtu}"]
         return argv
 
     def _daemon_environ(self) -> dict[str, str]:
         root = part_root(self._part)
         plugins = next(iter(root.glob("usr/lib/*-linux-gnu/xtables")))
-        return {**os.environ, "PATH": f"{self.home / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin",
-                "LD_LIBRARY_PATH": library_path(root), "XTABLES_LIBDIR": str(plugins)}
+        return {
+            **os.environ,
+            "PATH": f"{self.home / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin",
+            "LD_LIBRARY_PATH": library_path(root),
+            "XTABLES_LIBDIR": str(plugins),
+        }
 
     def _install(self) -> None:
         root = part_root(self._part)
@@ -174,10 +194,11 @@ class PrivateEngine:
     def _choose_iptables(self, programs: Path, root: Path) -> None:
         environ = self._daemon_environ()
         ask = [str(programs / "iptables-nft"), "--wait", "-t", "nat", "-L", "-n"]
-        flavour = "nft" if subprocess.run(ask, env=environ, capture_output=True, check=False).returncode == 0 else "legacy"
-        for name in ("iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"):
-            base, _, verb = name.partition("-")
-            (programs / name).symlink_to(root / "usr/sbin" / "-".join(filter(None, (base, flavour, verb))))
+        works = subprocess.run(ask, env=environ, capture_output=True, check=False).returncode == 0
+        flavour = "nft" if works else "legacy"
+        for base in ("iptables", "ip6tables"):
+            for verb in ("", "-save", "-restore"):
+                (programs / f"{base}{verb}").symlink_to(root / "usr/sbin" / f"{base}-{flavour}{verb}")
 
     def _clean(self) -> None:
         """Unmount what a daemon left below its directories, and empty the run directory but for the users' lock."""

@@ -17,7 +17,8 @@ from pathlib import Path
 import archive
 from apt import unpack_from
 from places import DevenvError, cache_dir, locked, say
-from recipes import FILES, RECIPES, Recipe, busybox_links, finish, script, set_certificates, skeleton
+from recipes import RECIPES
+from rootfs import FILES, Recipe, busybox_links, finish, script, set_certificates, skeleton
 
 LABEL = "org.nself-deploy.recipe"
 REGISTRY_TIMEOUT_S = 6
@@ -76,8 +77,15 @@ class Images:
         return done.returncode == 0
 
     def _run(self, *words: str, check: bool = False, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run([self._docker, *words], env=self._environ, stdin=subprocess.DEVNULL, capture_output=True,
-                              text=True, timeout=timeout_s, check=False)
+        done = subprocess.run(
+            [self._docker, *words],
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
         if check and done.returncode:
             raise DevenvError(f"docker {' '.join(words)} failed: {done.stderr.strip()}")
         return done

@@ -15,7 +15,16 @@ from pathlib import Path
 from apt import OLDEST_SUITE, Source, unpack_from
 from places import DevenvError, building, cache_dir, locked, say
 
-_FROM_THE_MACHINE = ("libc6_", "libgcc-s1_", "gcc-", "libc-gconv-modules-extra_", "debconf_", "perl", "adduser_", "passwd_")
+_FROM_THE_MACHINE = (
+    "libc6_",
+    "libgcc-s1_",
+    "gcc-",
+    "libc-gconv-modules-extra_",
+    "debconf_",
+    "perl",
+    "adduser_",
+    "passwd_",
+)
 
 
 @dataclass(frozen=True)

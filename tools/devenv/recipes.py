@@ -8,126 +8,38 @@ import re
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from apt import Source
 from archive import ImageConfig, Owner
-from places import DevenvError
+from rootfs import FILES, Recipe, User, busybox_links, script, set_certificates
 
-FILES = Path(__file__).resolve().parent / "files"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BASE = (
-    "base-files", "base-passwd", "bash", "ca-certificates", "coreutils", "dash", "debianutils", "diffutils", "findutils",
-    "grep", "gzip", "hostname", "libc-bin", "mawk", "netbase", "passwd", "procps", "sed", "tar", "tzdata", "util-linux",
+    "base-files",
+    "base-passwd",
+    "bash",
+    "ca-certificates",
+    "coreutils",
+    "dash",
+    "debianutils",
+    "diffutils",
+    "findutils",
+    "grep",
+    "gzip",
+    "hostname",
+    "libc-bin",
+    "mawk",
+    "netbase",
+    "passwd",
+    "procps",
+    "sed",
+    "tar",
+    "tzdata",
+    "util-linux",
 )
 _PIP_SETTINGS = ("index-url", "trusted-host", "timeout", "retries", "proxy")
 _STDLIB_NOT_WANTED = ("test", "idlelib", "turtledemo", "tkinter")
-
-
-@dataclass(frozen=True)
-class User:
-    """A user (with a group of the same name) that the image has."""
-
-    name: str
-    uid: int
-    gid: int
-    home: str
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """One image: the names it gets, what is unpacked into it, and what is done to the files then."""
-
-    names: tuple[str, ...]
-    sources: tuple[Source, ...]
-    config: ImageConfig
-    prepare: Callable[[Path], None]
-    users: tuple[User, ...] = ()
-    leave_out: tuple[str, ...] = ()
-    owners: Mapping[str, Owner] = field(default_factory=dict)
-    inputs: Callable[[], str] = str  # what it takes from the machine, as text
-
-    @property
-    def key(self) -> str:
-        """A short name for this recipe that changes with it."""
-        return re.sub(r"[^a-z0-9.]+", "-", self.names[0])
-
-
-def skeleton(root: Path) -> None:
-    """Make the directories and links that every root file system starts with."""
-    for name in ("bin", "sbin", "lib", "lib64"):
-        (root / "usr" / name).mkdir(parents=True)
-        (root / name).symlink_to(f"usr/{name}")
-    for name in ("dev", "etc", "proc", "root", "run", "sys", "tmp", "var/lib", "var/log", "var/tmp", "usr/local/bin"):
-        (root / name).mkdir(parents=True)
-    (root / "var/run").symlink_to("/run")
-    (root / "tmp").chmod(0o1777)
-    (root / "var/tmp").chmod(0o1777)
-
-
-def finish(root: Path, recipe: Recipe) -> None:
-    """Do what the packages' own scripts would have done: accounts, certificates, links, the library cache."""
-    masters = root / "usr/share/base-passwd"
-    accounts = (masters / "passwd.master").read_text() if masters.is_dir() else "root:*:0:0:root:/root:/bin/sh\n"
-    groups = (masters / "group.master").read_text() if masters.is_dir() else "root:*:0:\n"
-    for user in recipe.users:
-        accounts += f"{user.name}:x:{user.uid}:{user.gid}::{user.home}:/bin/sh\n"
-        groups += f"{user.name}:x:{user.gid}:\n"
-    (root / "etc/passwd").write_text(accounts.replace(":*:", ":x:"), encoding="utf-8")
-    (root / "etc/group").write_text(groups.replace(":*:", ":x:"), encoding="utf-8")
-    names = [line.split(":")[0] for line in accounts.splitlines()]
-    (root / "etc/shadow").write_text("".join(f"{name}:*:19675:0:99999:7:::\n" for name in names), encoding="utf-8")
-    (root / "etc/shadow").chmod(0o640)
-    if (root / "usr/bin/mawk").exists():
-        (root / "usr/bin/awk").symlink_to("mawk")
-    authorities = sorted((root / "usr/share/ca-certificates/mozilla").glob("*.crt"))
-    if authorities:
-        set_certificates(root, "".join(one.read_text(encoding="ascii") for one in authorities))
-    if recipe.sources and (root / "usr/sbin/ldconfig").exists():
-        shutil.rmtree(root / "var/cache", ignore_errors=True)
-        (root / "var/cache/ldconfig").mkdir(parents=True)
-        run(["/sbin/ldconfig", "-X", "-r", str(root)])
-    recipe.prepare(root)
-
-
-def set_certificates(root: Path, bundle: str) -> None:
-    """Make `bundle` (PEM) the certificates that OpenSSL and everything built on it trust in the image."""
-    target = root / "etc/ssl/certs/ca-certificates.crt"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(bundle, encoding="utf-8")
-    link = root / "usr/lib/ssl/cert.pem"
-    link.parent.mkdir(parents=True, exist_ok=True)
-    link.unlink(missing_ok=True)
-    link.symlink_to("/etc/ssl/certs/ca-certificates.crt")
-
-
-def run(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> str:
-    """Run a program of the machine; its output, or an error that shows what it said."""
-    done = subprocess.run(argv, env=dict(environ) if environ else None, stdin=subprocess.DEVNULL, capture_output=True,
-                          text=True, check=False)
-    if done.returncode:
-        raise DevenvError(f"{argv[0]} failed: {(done.stderr or done.stdout).strip()[-1000:]}")
-    return done.stdout
-
-
-def script(root: Path, source: str, target: str) -> None:
-    """Copy one of our files into the image as an executable."""
-    path = root / target
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(FILES / source, path)
-    path.chmod(0o755)
-
-
-def busybox_links(root: Path) -> None:
-    """A link for each of busybox's commands that the image has no program of its own for."""
-    program = next(path for path in (root / "usr/bin/busybox", root / "bin/busybox") if path.exists())
-    for path in run([str(program), "--list-full"]).split():
-        link = root / path
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if not any(os.path.lexists(root / "usr" / place / link.name) for place in ("bin", "sbin")):
-            link.symlink_to("/usr/bin/busybox")
 
 
 def prepare_nginx(root: Path) -> None:
@@ -151,7 +63,12 @@ def prepare_python(root: Path) -> None:
     """`python` and `pip` below /usr/local, which is a virtual environment on Debian's Python: pip may install there."""
     for name in ("python", "python3", "python3.13"):
         (root / "usr/local/bin" / name).symlink_to("/usr/bin/python3.13")
-    lines = ["home = /usr/bin", "include-system-site-packages = false", "version = 3.13", "executable = /usr/bin/python3.13"]
+    lines = [
+        "home = /usr/bin",
+        "include-system-site-packages = false",
+        "version = 3.13",
+        "executable = /usr/bin/python3.13",
+    ]
     (root / "usr/local/pyvenv.cfg").write_text("\n".join(lines) + "\n", encoding="ascii")
     packages = root / "usr/local/lib/python3.13/site-packages"
     packages.mkdir(parents=True)
@@ -178,8 +95,13 @@ def _compile(root: Path, directory: Path) -> None:
     loader = next(root.glob("usr/lib/*-linux-gnu/ld-linux-*"))
     python = [str(loader), "--library-path", str(loader.parent), str(root / "usr/bin/python3.13")]
     words = ["-m", "compileall", "-q", "-j", "2", "--invalidation-mode", "unchecked-hash", "-s", str(root), "-p", "/"]
-    subprocess.run([*python, *words, str(directory)], env={"PYTHONHOME": str(root / "usr"), "LC_ALL": "C.UTF-8"},
-                   stdin=subprocess.DEVNULL, capture_output=True, check=False)  # a file that does not compile stays as it is
+    subprocess.run(
+        [*python, *words, str(directory)],
+        env={"PYTHONHOME": str(root / "usr"), "LC_ALL": "C.UTF-8"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )  # a file that does not compile stays as it is
 
 
 def machine_certificates() -> str:
@@ -193,8 +115,13 @@ def machine_certificates() -> str:
 
 def machine_pip_settings() -> str:
     """The machine's pip settings that make sense in a container, as a pip configuration file."""
-    done = subprocess.run(["python3", "-m", "pip", "config", "list"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run(
+        ["python3", "-m", "pip", "config", "list"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     found = dict(re.findall(r"^(?:global|:env:|install)\.([a-z-]+)='([^']*)'$", done.stdout, re.MULTILINE))
     kept = {key: found[key] for key in _PIP_SETTINGS if key in found}
     remote = [url for url in found.get("extra-index-url", "").split() if not url.startswith("file:")]
@@ -202,7 +129,9 @@ def machine_pip_settings() -> str:
         kept["extra-index-url"] = " ".join(remote)
     parser = configparser.ConfigParser(interpolation=None)
     parser["global"] = {"cert": "/etc/ssl/certs/ca-certificates.crt", "root-user-action": "ignore", **kept}
-    return "".join(f"{line}\n" for line in ("[global]", *(f"{key} = {value}" for key, value in parser["global"].items())))
+    return "".join(
+        f"{line}\n" for line in ("[global]", *(f"{key} = {value}" for key, value in parser["global"].items()))
+    )
 
 
 def prepare_postgres(root: Path) -> None:
@@ -233,8 +162,11 @@ RECIPES = (
         names=("nginx:1.30-alpine", "nginx:1.30"),
         sources=(Source("forky", (*BASE, "nginx", "curl", "busybox-static")),),
         config=ImageConfig(
-            command=("nginx", "-g", "daemon off;"), entrypoint=("/docker-entrypoint.sh",), environment={"PATH": PATH},
-            ports=("80/tcp",), stop_signal="SIGQUIT",
+            command=("nginx", "-g", "daemon off;"),
+            entrypoint=("/docker-entrypoint.sh",),
+            environment={"PATH": PATH},
+            ports=("80/tcp",),
+            stop_signal="SIGQUIT",
         ),
         prepare=prepare_nginx,
         users=(User("nginx", 101, 101, "/nonexistent"),),
@@ -244,7 +176,8 @@ RECIPES = (
         names=("python:3.13-slim",),
         sources=(Source("trixie", (*BASE, "python3.13", "python3-pip-whl", "python3.13-venv", "libexpat1")),),
         config=ImageConfig(
-            command=("python3",), environment={"PATH": PATH, "LANG": "C.UTF-8", "PYTHON_VERSION": "3.13"},
+            command=("python3",),
+            environment={"PATH": PATH, "LANG": "C.UTF-8", "PYTHON_VERSION": "3.13"},
         ),
         prepare=prepare_python,
         inputs=lambda: machine_certificates() + machine_pip_settings(),
@@ -253,15 +186,33 @@ RECIPES = (
         names=("postgres:17",),
         sources=(Source("trixie", (*BASE, "postgresql-17", "postgresql-client-17")),),
         config=ImageConfig(
-            command=("postgres",), entrypoint=("docker-entrypoint.sh",), ports=("5432/tcp",), stop_signal="SIGINT",
-            environment={"PATH": f"{PATH}:/usr/lib/postgresql/17/bin", "LANG": "C.UTF-8", "PGDATA": "/var/lib/postgresql/data"},
+            command=("postgres",),
+            entrypoint=("docker-entrypoint.sh",),
+            ports=("5432/tcp",),
+            stop_signal="SIGINT",
+            environment={
+                "PATH": f"{PATH}:/usr/lib/postgresql/17/bin",
+                "LANG": "C.UTF-8",
+                "PGDATA": "/var/lib/postgresql/data",
+            },
             volumes=("/var/lib/postgresql/data",),
         ),
         prepare=prepare_postgres,
         users=(User("postgres", 999, 999, "/var/lib/postgresql"),),
-        leave_out=("libllvm", "libz3-", "perl", "libperl", "ssl-cert_", "postgresql-common", "postgresql-client-common", "ucf_", "debconf_"),
+        leave_out=(
+            "libllvm",
+            "libz3-",
+            "perl",
+            "libperl",
+            "ssl-cert_",
+            "postgresql-common",
+            "postgresql-client-common",
+            "ucf_",
+            "debconf_",
+        ),
         owners={
-            "var/lib/postgresql": Owner(999, 999, 0o755), "var/lib/postgresql/data": Owner(999, 999, 0o700),
+            "var/lib/postgresql": Owner(999, 999, 0o755),
+            "var/lib/postgresql/data": Owner(999, 999, 0o700),
             "run/postgresql": Owner(999, 999, 0o3777),
         },
     ),
@@ -269,8 +220,12 @@ RECIPES = (
         names=("redis:8-alpine",),
         sources=(Source("trixie", (*BASE, "redis-server", "redis-tools", "busybox-static")),),
         config=ImageConfig(
-            command=("redis-server",), entrypoint=("docker-entrypoint.sh",), environment={"PATH": PATH}, ports=("6379/tcp",),
-            volumes=("/data",), workdir="/data",
+            command=("redis-server",),
+            entrypoint=("docker-entrypoint.sh",),
+            environment={"PATH": PATH},
+            ports=("6379/tcp",),
+            volumes=("/data",),
+            workdir="/data",
         ),
         prepare=prepare_redis,
         users=(User("redis", 999, 1000, "/data"),),

@@ -1,0 +1,54 @@
+# Everything that a fresh machine lacks is fetched into the project's own cache directory: see tools/.
+DEPLOYS ?= 20
+RATE ?= 300
+PYTHON := .venv/bin/python
+
+.PHONY: help setup check format unit test demo soak bench clean distclean
+
+help:
+	@echo "make setup   the Python environment in .venv, with pinned packages"
+	@echo "make test    all checks and all tests, on a real Docker Engine and nginx"
+	@echo "make unit    the tests that need no engine"
+	@echo "make check   style, types, layers, dependencies"
+	@echo "make format  put the code into the project's style"
+	@echo "make demo    the example shop, deployed and rolled back under load (three minutes)"
+	@echo "make soak    many deploys in a row under load: DEPLOYS=$(DEPLOYS) RATE=$(RATE)"
+	@echo "make bench   ways to switch traffic, compared"
+	@echo "make clean   remove what was made here; distclean: also the cache, with engine and images"
+
+setup:
+	@tools/setup
+
+check: setup
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/mypy tools/devenv
+	.venv/bin/lint-imports --no-cache
+	.venv/bin/deptry .
+
+format: setup
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+unit: setup
+	$(PYTHON) -m pytest tests/unit
+
+test: check
+	tools/with-engine $(PYTHON) -m pytest
+
+demo: setup
+	tools/with-engine $(PYTHON) -m tests.load.demo
+
+soak: setup
+	tools/with-engine $(PYTHON) -m tests.load.soak --deploys $(DEPLOYS) --rate $(RATE)
+
+bench: setup
+	tools/with-engine $(PYTHON) -m benchmarks.switching
+
+clean:
+	rm -rf .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	tools/engine remove
