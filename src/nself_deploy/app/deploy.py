@@ -18,7 +18,7 @@ from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Release, Slot, StepStatus, Strategy
 from nself_deploy.core.plan import Facts, Plan, Timing, plan_blue_green, plan_rollback
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
-from nself_deploy.core.state import BLUE_GREEN_STATE_FILE, StrategyState
+from nself_deploy.core.state import BLUE_GREEN_STATE_FILE, StrategyState, parse_time
 from nself_deploy.errors import NselfError, UsageError
 
 
@@ -159,7 +159,8 @@ def save_refusal(world: World, target: str, started: str, error: NselfError) -> 
     failure = failure_of(error)
     world.states.save_deploy(
         StrategyState(
-            strategy=Strategy.BLUE_GREEN.value, target=target, started_at=started, completed_at=world.clock.now(),
+            strategy=Strategy.BLUE_GREEN, target=target, started_at=parse_time(started),
+            completed_at=parse_time(world.clock.now()),
             success=False, canary_percent=0, rolled_back=False, error=failure.message,
             blue_green_state_file=BLUE_GREEN_STATE_FILE,
         )

@@ -31,6 +31,8 @@ async def prepare_networks(world: World, release: Release) -> str:
             internal = bool(project.networks.get(network, {}).get("internal"))
             name = twin_name(project.name, slot, network)
             made.append(await world.engine.ensure_network(project.name, slot, network, name=name, internal=internal))
+    for volume, config in sorted(release.volumes.items()):
+        await world.engine.ensure_volume(project.name, volume, config)
     known = world.store.addresses()
     addresses = allocate(known, wanted_addresses(release))
     if addresses != known:

@@ -11,7 +11,7 @@ from nself_deploy.core.machine import Phase, Run
 from nself_deploy.core.model import Slot, Split
 from nself_deploy.core.plan import Kind
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
-from nself_deploy.core.state import BLUE_GREEN_STATE_FILE, RollbackState, StrategyState
+from nself_deploy.core.state import BLUE_GREEN_STATE_FILE, RollbackState, StrategyState, parse_time
 from nself_deploy.core.times import plus_seconds
 
 
@@ -25,10 +25,10 @@ def record(world: World, effect: Record, run: Run) -> str:
     _stamp(world, run, now, success=success)
     world.states.save_deploy(
         StrategyState(
-            strategy=run.plan.strategy.value,
+            strategy=run.plan.strategy,
             target=run.plan.target,
-            started_at=run.started_at,
-            completed_at=now,
+            started_at=parse_time(run.started_at),
+            completed_at=parse_time(now),
             success=success,
             canary_percent=0,
             rolled_back=run.rolled_back,
@@ -58,8 +58,8 @@ def _stamp(world: World, run: Run, now: str, *, success: bool) -> None:
     world.states.save_blue_green(
         msgspec.structs.replace(
             state,
-            last_deploy=now if success and run.plan.kind is Kind.DEPLOY else state.last_deploy,
-            last_rollback=now if rolled else state.last_rollback,
+            last_deploy=parse_time(now) if success and run.plan.kind is Kind.DEPLOY else state.last_deploy,
+            last_rollback=parse_time(now) if rolled else state.last_rollback,
         )
     )
 
@@ -70,5 +70,5 @@ def _save_rollback_records(world: World, run: Run, now: str) -> None:
     if prior is None:
         return
     for name, image in sorted(prior.images.items()):
-        state = RollbackState(prior_tag=image.ref, prior_hash=image.digest or image.id, updated_at=now)
+        state = RollbackState(prior_tag=image.ref, prior_hash=image.digest or image.id, updated_at=parse_time(now))
         world.states.save_rollback(run.plan.target, name, state)

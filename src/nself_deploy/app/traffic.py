@@ -114,7 +114,7 @@ def save_split(world: World, split: Split) -> None:
     slots = world.store.slots()
     world.states.save_blue_green(
         BlueGreenState(
-            active=live.value,
+            active=live,
             blue_version=slots[Slot.BLUE].release if Slot.BLUE in slots else "",
             green_version=slots[Slot.GREEN].release if Slot.GREEN in slots else "",
             canary_percent=split.percent,

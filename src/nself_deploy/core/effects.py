@@ -15,13 +15,13 @@ class _Effect(msgspec.Struct, frozen=True, tag_field="do"):
     """Base: gives every effect a tag in JSON."""
 
 
-class PrepareNetworks(_Effect, tag="prepare-networks"):
+class PrepareNetworks(_Effect, frozen=True, tag="prepare-networks"):
     """The slot networks exist, addresses are recorded, the router is attached to them."""
 
     release: str
 
 
-class StartShared(_Effect, tag="start-shared"):
+class StartShared(_Effect, frozen=True, tag="start-shared"):
     """Shared services and the router run; those that run already are left alone."""
 
     services: tuple[str, ...]
@@ -29,7 +29,7 @@ class StartShared(_Effect, tag="start-shared"):
     router: str = ""
 
 
-class InstallRouter(_Effect, tag="install-router"):
+class InstallRouter(_Effect, frozen=True, tag="install-router"):
     """nginx runs with the routes of the candidate's release; the split stays what it is (or becomes `initial`)."""
 
     release: str
@@ -37,7 +37,7 @@ class InstallRouter(_Effect, tag="install-router"):
     initial: Split
 
 
-class RunJob(_Effect, tag="run-job"):
+class RunJob(_Effect, frozen=True, tag="run-job"):
     """One job of the release has run to its end with status 0, once."""
 
     release: str
@@ -46,14 +46,14 @@ class RunJob(_Effect, tag="run-job"):
     timeout_s: float
 
 
-class StartSlot(_Effect, tag="start-slot"):
+class StartSlot(_Effect, frozen=True, tag="start-slot"):
     """The release's containers were created in the slot and started (not those that wait for `on-live`)."""
 
     release: str
     slot: Slot
 
 
-class ProveHealth(_Effect, tag="prove-health"):
+class ProveHealth(_Effect, frozen=True, tag="prove-health"):
     """Every container of the slot is healthy, and has been running long enough to be believed."""
 
     release: str
@@ -62,20 +62,20 @@ class ProveHealth(_Effect, tag="prove-health"):
     min_uptime_s: float
 
 
-class ProbeWarm(_Effect, tag="probe-warm"):
+class ProbeWarm(_Effect, frozen=True, tag="probe-warm"):
     """The standby answers through the router (no container engine is asked)."""
 
     release: str
     slot: Slot
 
 
-class MoveTraffic(_Effect, tag="move-traffic"):
+class MoveTraffic(_Effect, frozen=True, tag="move-traffic"):
     """The split is in force and was confirmed through the router."""
 
     split: Split
 
 
-class WatchLive(_Effect, tag="watch-live"):
+class WatchLive(_Effect, frozen=True, tag="watch-live"):
     """The slot stayed healthy for a while with the traffic on."""
 
     release: str
@@ -83,7 +83,7 @@ class WatchLive(_Effect, tag="watch-live"):
     seconds: float
 
 
-class HandOver(_Effect, tag="hand-over"):
+class HandOver(_Effect, frozen=True, tag="hand-over"):
     """Services that run only in the live slot were stopped in one and started in the other, in that order."""
 
     stop: Slot
@@ -92,7 +92,7 @@ class HandOver(_Effect, tag="hand-over"):
     start_release: str
 
 
-class Drain(_Effect, tag="drain"):
+class Drain(_Effect, frozen=True, tag="drain"):
     """Nothing is in flight to the slot any more, or the grace time is over and what lingered was closed properly."""
 
     slot: Slot
@@ -101,26 +101,26 @@ class Drain(_Effect, tag="drain"):
     """Whether the slot stays warm afterwards; lingering connections are then closed by restarting their containers."""
 
 
-class RemoveSlot(_Effect, tag="remove-slot"):
+class RemoveSlot(_Effect, frozen=True, tag="remove-slot"):
     """The slot's containers are stopped (with each service's own grace) and removed; networks and volumes stay."""
 
     slot: Slot
 
 
-class RetirePlain(_Effect, tag="retire-plain"):
+class RetirePlain(_Effect, frozen=True, tag="retire-plain"):
     """The app containers of a plain stack are gone, and plain Compose will not start them again."""
 
     services: tuple[str, ...]
 
 
-class KeepWarm(_Effect, tag="keep-warm"):
+class KeepWarm(_Effect, frozen=True, tag="keep-warm"):
     """The slot is the standby until `seconds` from now."""
 
     slot: Slot
     seconds: float
 
 
-class Record(_Effect, tag="record"):
+class Record(_Effect, frozen=True, tag="record"):
     """Slots, state files and history say how it ended. The last effect of every run."""
 
     live: Slot | None
