@@ -76,7 +76,7 @@ class ProbeKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     statuses: Annotated[
         tuple[Status, Status], _text("First and last status that count as healthy.", examples=[[200, 399]])
     ] = (200, 499)
-    timeout: Annotated[Duration, _lasting("100ms", "1m", "Limit of one request.")] = Duration(5)
+    timeout: Annotated[Duration | None, _lasting("100ms", "1m", "Limit of one request; default: 5s.")] = None
 
 
 class ProjectKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,17 +98,25 @@ class ProjectKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     standby: Annotated[
         Duration | None, _lasting("0s", "1d", "How long the old version stays warm for an instant rollback; 0: not.")
     ] = None
-    sticky: Annotated[
-        str | None,
-        _text("What one client is while two versions share the traffic.", pattern=_STICKY, examples=["cookie:sid"]),
-    ] = None
+    sticky: (
+        Annotated[
+            str,
+            _text(
+                "What one client is while two versions share the traffic: `client` (address and user agent), "
+                "`random` (each request is one), or `cookie:NAME`.",
+                pattern=_STICKY,
+                examples=["cookie:sid"],
+            ),
+        ]
+        | None
+    ) = None
     subnet_pool: Annotated[
         str | None,
         _text("Private IPv4 range from which the slots' networks get their /24 each.", examples=["10.213.0.0/16"]),
     ] = None
-    keep_releases: Annotated[
-        int | None, msgspec.Meta(ge=0, le=1000, description="How many releases can be returned to.")
-    ] = None
+    keep_releases: (
+        Annotated[int, msgspec.Meta(ge=0, le=1000, description="How many releases can be returned to.")] | None
+    ) = None
 
 
 class ServiceKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -25,7 +25,7 @@ Locate = Callable[[KeyPath], str]
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-def nowhere(path: KeyPath) -> str:
+def nowhere(_path: KeyPath) -> str:
     """A `Locate` that knows no files: the key path alone."""
     return ""
 

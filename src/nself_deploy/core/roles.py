@@ -129,15 +129,21 @@ def _why_shared(name: str, config: Config, dependents: tuple[str, ...]) -> str:
 
 def _singular_place(config: Config) -> str:
     mode = str(config.get("network_mode") or "")
-    if mode and mode != "none":
+    if _is_one_place(mode):
         return f"network_mode: {mode} is one place, two copies don't fit"
-    if config.get("volumes_from"):
-        return f"volumes_from {', '.join(map(str, config['volumes_from']))}: it uses another one's volumes"
+    outside = [str(entry) for entry in config.get("volumes_from") or () if str(entry).startswith("container:")]
+    if outside:
+        return f"volumes_from {outside[0]}: it uses the volumes of a container outside the project"
     if config.get("privileged"):
         return "privileged: it works on the machine itself"
     if config.get("devices"):
         return "devices: it holds hardware of the machine"
     return ""
+
+
+def _is_one_place(network_mode: str) -> bool:
+    """Whether the mode puts containers where there is room for one (a service of the project moves with its slot)."""
+    return bool(network_mode) and network_mode != "none" and not network_mode.startswith("service:")
 
 
 def _data_store(config: Config) -> str:
@@ -178,39 +184,51 @@ def _serves_data(name: str, config: Config, dependents: tuple[str, ...]) -> str:
 def _with_companions(
     services: Mapping[str, Config], choices: dict[str, RoleChoice], locate: Locate
 ) -> dict[str, RoleChoice]:
-    """Who lends its network or its volumes to another one is as singular as that one."""
+    """Services that share a network or volumes live together: all in the slots, or all outside of them."""
     found = dict(choices)
-    for name, config in services.items():
-        mode = str(config.get("network_mode") or "")
-        lenders = {mode.removeprefix("service:"): "network"} if mode.startswith("service:") else {}
-        for entry in config.get("volumes_from") or ():
-            if not str(entry).startswith("container:"):
-                lenders[str(entry).split(":", 1)[0]] = "volumes"
-        for lender, what in lenders.items():
-            if lender not in found or found[lender].role is not Role.APP:
+    pairs = [
+        (name, *pair) for name, config in sorted(services.items()) for pair in _lenders(config) if pair[0] in found
+    ]
+    for _ in services:  # a chain of companions is no longer than that
+        before = dict(found)
+        for name, lender, what in pairs:
+            roles = {found[name].role, found[lender].role}
+            if Role.APP not in roles or len(roles) == 1:
                 continue
-            if found[lender].reason == DECLARED:
+            app, reason = (
+                (name, f"uses the {what} of {lender}")
+                if found[name].role is Role.APP
+                else (lender, f"{name} uses its {what}")
+            )
+            if found[app].reason == DECLARED:
                 raise ConfigError(
-                    f"{lender} can't be an app service: {name} uses its {what}, and every version has its own {lender}.",
-                    f"Give {name} its own, or let {lender} be shared.",
-                    where=where(locate, ("services", lender, KEY, "role")),
+                    f"{name} uses the {what} of {lender}, so both are app services or neither is: "
+                    f"{name} is {found[name].role}, {lender} is {found[lender].role}.",
+                    "Give both the same role.",
+                    where=where(locate, ("services", app, KEY, "role")),
                 )
-            found[lender] = RoleChoice(Role.SHARED, f"{name} uses its {what}")
+            found[app] = RoleChoice(Role.SHARED, reason)
+        if found == before:
+            break
     return found
+
+
+def _lenders(config: Config) -> list[tuple[str, str]]:
+    """Services whose network or volumes it uses."""
+    mode = str(config.get("network_mode") or "")
+    found = [(mode.removeprefix("service:"), "network")] if mode.startswith("service:") else []
+    sources = (str(entry) for entry in config.get("volumes_from") or ())
+    return [*found, *((entry.split(":", 1)[0], "volumes") for entry in sources if not entry.startswith("container:"))]
 
 
 def _check_declared(name: str, config: Config, role: Role, locate: Locate) -> None:
     at = where(locate, ("services", name, KEY, "role"))
     mode = str(config.get("network_mode") or "")
-    if role is Role.APP and mode and mode != "none":
+    if role is Role.APP and _is_one_place(mode):
         raise ConfigError(
             f"{name} can't be an app service with network_mode: {mode}, two versions can't run side by side in it.",
             "Put it on a network of the project, or set `role: shared`.",
             where=at,
-        )
-    if role is Role.APP and config.get("volumes_from"):
-        raise ConfigError(
-            f"{name} can't be an app service with volumes_from.", "Name the volumes under `volumes`.", where=at
         )
     if role is Role.JOB and restarts(config) == "always":
         raise ConfigError(
@@ -231,14 +249,15 @@ def _check_some_app(choices: Mapping[str, RoleChoice], locate: Locate) -> None:
 
 def _check_links(services: Mapping[str, Config], choices: Mapping[str, RoleChoice], locate: Locate) -> None:
     for name, choice in choices.items():
-        aliases = link_aliases(services[name])
-        if aliases and choice.role in (Role.APP, Role.JOB):
-            alias, target = next(iter(sorted(aliases.items())))
-            raise ConfigError(
-                f"{name} reaches {target} as {alias!r} through `links`, which ends at the border of a project.",
-                f"Give {target} that name for all: `networks: {{default: {{aliases: [{alias}]}}}}`.",
-                where=where(locate, ("services", name, "links")),
-            )
+        if choice.role not in (Role.APP, Role.JOB):
+            continue
+        for alias, target in sorted(link_aliases(services[name]).items()):
+            if target in choices and choices[target].role is not Role.APP:
+                raise ConfigError(
+                    f"{name} reaches {target} as {alias!r} through `links`, which ends at the border of a project.",
+                    f"Give {target} that name for all: `networks: {{default: {{aliases: [{alias}]}}}}`.",
+                    where=where(locate, ("services", name, "links")),
+                )
 
 
 def _warnings(services: Mapping[str, Config], choices: Mapping[str, RoleChoice]) -> list[str]:
@@ -249,11 +268,11 @@ def _warnings(services: Mapping[str, Config], choices: Mapping[str, RoleChoice])
             reason = _data_store(config) or _keeps_files(config)
             if reason:
                 found.append(f"{name}: {reason}; as an app service, both versions use it at the same time")
-            for mount in mounts(config):
-                if mount.read_only and mount.kind in ("bind", "volume") and mount.source not in _CLOCK_FILES:
-                    found.append(
-                        f"{name}: the files at {mount.target} are the same for both versions (read-only mount)"
-                    )
+            found += [
+                f"{name}: the files at {mount.target} are the same for both versions (read-only mount)"
+                for mount in mounts(config)
+                if mount.read_only and mount.kind in ("bind", "volume") and mount.source not in _CLOCK_FILES
+            ]
         if choice.role in (Role.SHARED, Role.JOB):
             apps = [wanted for wanted in dependencies(config) if choices[wanted].role is Role.APP]
             if apps and choice.role is Role.SHARED:

@@ -50,8 +50,8 @@ def image_parts(image: str) -> tuple[str, ...]:
 def replicas(config: Config) -> int:
     """How many containers of it Compose starts."""
     deploy: Config = config.get("deploy") or {}
-    wanted: Any = deploy["replicas"] if "replicas" in deploy else config.get("scale")
-    return int(1 if wanted is None else wanted)
+    wanted = deploy["replicas"] if "replicas" in deploy else config.get("scale")
+    return 1 if wanted is None else int(str(wanted))
 
 
 def dependencies(config: Config) -> dict[str, str]:
@@ -69,9 +69,9 @@ def published_ports(config: Config) -> tuple[str, ...]:
 
 def container_ports(config: Config) -> frozenset[int]:
     """The ports that it is declared to listen on: `ports` and `expose`."""
-    found = {port.get("target") for port in config.get("ports") or () if isinstance(port, Mapping)}
+    found = {str(port.get("target")) for port in config.get("ports") or () if isinstance(port, Mapping)}
     found |= {str(port).split("/", 1)[0] for port in config.get("expose") or ()}
-    return frozenset(int(port) for port in found if str(port).isdigit())
+    return frozenset(int(port) for port in found if port.isdigit())
 
 
 def networks(config: Config) -> tuple[str, ...]:
