@@ -51,18 +51,21 @@ def machine_has_engine() -> bool:
 
 
 class PrivateEngine:
-    """The engine that this project starts where the machine has none: one per cache directory."""
+    """The engine that this project starts where the machine has none: at most one for each user."""
 
     def __init__(self) -> None:
         suite = os.environ.get("NSELF_DEV_SUITE", "trixie")
         self._part = f"engine-{suite}"
         self._run = run_dir()
+        self._home_file = self._run / "home"
         self.home = cache_dir() / "engine"
         self.socket = self._run / "docker.sock"
         self.log = self.home / "dockerd.log"
         self._pid_file = self._run / "docker.pid"
         self._exec_root = self._run / "exec"
         self._keep_file = self._run / "keep"
+        if self.pid() is not None and self._home_file.exists():  # another checkout may have started it
+            self.home = Path(self._home_file.read_text(encoding="utf-8"))
 
     def environ(self) -> dict[str, str]:
         """The variables with which a docker client reaches this engine."""
@@ -103,9 +106,11 @@ class PrivateEngine:
         self._install()
         if self.pid() is not None:
             raise DevenvError(f"the private engine runs but does not answer: see {self.log}, then tools/engine stop")
+        _refuse_beside_another()
         self._clean()
         say("starting a private Docker Engine")
         self.home.joinpath("data").mkdir(parents=True, exist_ok=True)
+        self._home_file.write_text(str(self.home), encoding="utf-8")
         with self.log.open("wb") as log:
             daemon = subprocess.Popen(
                 self._argv(),
@@ -207,7 +212,7 @@ class PrivateEngine:
         for mount in sorted((one for one in mounts if one.startswith(homes)), reverse=True):
             subprocess.run(["umount", "--lazy", mount], stdin=subprocess.DEVNULL, capture_output=True, check=False)
         shutil.rmtree(self._exec_root, ignore_errors=True)
-        for path in (self.socket, self._pid_file):
+        for path in (self.socket, self._pid_file, self._home_file):
             path.unlink(missing_ok=True)
 
     def _log_tail(self) -> str:
@@ -224,6 +229,18 @@ def _alive(pid: int) -> bool:
     except (OSError, IndexError):
         return False
     return state != "Z"
+
+
+def _refuse_beside_another() -> None:
+    """Raise if a Docker daemon runs in this network already: a second one would replace its packet filter's rules."""
+    here = os.readlink("/proc/self/ns/net")
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (entry / "comm").read_text().strip() == "dockerd" and os.readlink(entry / "ns/net") == here:
+                raise DevenvError(
+                    f"a Docker daemon runs here (process {entry.name}), but `docker version`, `docker compose version` "
+                    "or `docker buildx version` fails: make it usable (DOCKER_HOST? plug-ins?), or stop it"
+                )
 
 
 def _route_mtu() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import shutil
 import sys
@@ -32,13 +31,15 @@ def cache_dir() -> Path:
 
 
 def run_dir() -> Path:
-    """A short private directory for sockets and pid files: a socket's path may have 107 bytes only."""
-    digest = hashlib.sha256(str(cache_dir()).encode()).hexdigest()[:8]
+    """The private directory of the running engine: one for each user of the machine, whatever the cache directory is.
+
+    Two engines in one network would destroy each other's rules. The path is short: a socket's may have 107 bytes only.
+    """
     base = Path("/run") if os.access("/run", os.W_OK) else Path(tempfile.gettempdir())
-    path = base / f"nself-dev-{os.getuid()}-{digest}"
+    path = base / f"nself-dev-{os.getuid()}"
     path.mkdir(mode=0o700, exist_ok=True)
     if path.stat().st_uid != os.getuid():
-        raise DevenvError(f"{path} belongs to another user: remove it, or set NSELF_DEV_CACHE to another directory")
+        raise DevenvError(f"{path} belongs to another user: remove it")
     return path
 
 
