@@ -31,7 +31,7 @@ class LoadProcess:
     """`with LoadProcess(mix, target) as load:` offers the load from another process until `stop()` or a limit.
 
     Raises `LoadError` for a bad mix or target, and when the process dies or does not answer. Leaving the block without
-    `stop()` ends the process without a report.
+    `stop()` ends the process without a report. All calls block: from a coroutine, use `asyncio.to_thread(load.stop)`.
     """
 
     def __init__(self, mix: LoadMix, target: Target | str) -> None:

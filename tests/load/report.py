@@ -152,16 +152,19 @@ class Report:
 
     def table(self) -> str:
         """For a terminal."""
+        totals = f"requests {self.requests}   failed {self.failed}   rate {self.rate:.1f}/s"
+        client = f"client: {self.client_cpu_share:.0%} of a core, late p99 {self.paced.late_p99_ms:.1f} ms"
         lines = [
-            f"requests {self.requests}   failed {self.failed}   rate {self.rate:.1f}/s   longest gap "
-            f"{self.longest_gap_ms:.0f} ms   (client: {self.client_cpu_share:.0%} of a core, "
-            f"late p99 {self.paced.late_p99_ms:.1f} ms, max {self.paced.late_max_ms:.1f} ms)",
+            f"{totals}   longest gap {self.longest_gap_ms:.0f} ms   ({client}, max {self.paced.late_max_ms:.1f} ms)",
             f"{'stream':<24}{'requests':>10}{'failed':>8}{'p50 ms':>10}{'p99 ms':>10}{'max ms':>10}",
         ]
         for name, s in self.per_kind.items():
             numbers = f"{s.requests:>10}{s.failed:>8}{s.p50_ms:>10.1f}{s.p99_ms:>10.1f}{s.max_ms:>10.1f}"
             lines.append(f"{name:<24}{numbers}")
         lines += [f"answered by {name or '(nobody named)':<12}{count:>10}" for name, count in self.per_release.items()]
+        if self.idle_closes or self.stale_retries:
+            retried = f"GET sent again on a new connection: {self.stale_retries}"
+            lines.append(f"idle connections closed by the server (allowed): {self.idle_closes}; {retried}")
         ws = self.websocket
         if ws.opened or ws.abnormal:
             lines.append(

@@ -66,13 +66,15 @@ def feed_all(parser: ResponseParser, pieces: list[bytes]) -> None:
         parser.feed(piece)
 
 
-@pytest.mark.parametrize("step", [5, 100_000])
+@pytest.mark.parametrize("step", [1, 100_000])
 @pytest.mark.parametrize("name", BAD)
 def test_anything_else_is_garbage(name: str, step: int) -> None:
     raw = BAD[name]
+    step = step if len(raw) < 1000 else max(step, 1000)
+    pieces = [raw[at : at + step] for at in range(0, len(raw), step)]
 
     with pytest.raises(Garbage):
-        feed_all(ResponseParser(), [raw[at : at + step] for at in range(0, len(raw), step)])
+        feed_all(ResponseParser(), pieces)
 
 
 def test_only_the_first_bytes_of_a_long_body_are_kept() -> None:
