@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -20,6 +23,7 @@ ASK_TIMEOUT_S = 15
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 60
 USUAL_MTU = 1500
+_GET_MTU = 0x8921  # SIOCGIFMTU
 _PROGRAMS = ("usr/bin", "usr/sbin", "usr/libexec/docker/cli-plugins")
 
 
@@ -248,7 +252,9 @@ def _route_mtu() -> int:
     for line in Path("/proc/net/route").read_text(encoding="ascii").splitlines()[1:]:
         interface, destination = line.split()[:2]
         if destination == "00000000":
-            return int(Path(f"/sys/class/net/{interface}/mtu").read_text(encoding="ascii"))
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+                request = struct.pack("16si12x", interface.encode(), 0)
+                return int(struct.unpack("16si12x", fcntl.ioctl(any_socket, _GET_MTU, request))[1])
     return USUAL_MTU
 
 
