@@ -24,6 +24,8 @@ def say(text: str) -> None:
 def act(title: str, stack: Stack, load: LoadProcess | None, words: list[str], expect: int, **env: str) -> Driven:
     """One act of the demo; ends the demo when it does not go as it should."""
     say(f"\n--- {title}: nself deploy {' '.join(words)}")
+    if load is not None:
+        load.mark(f"{title} begins")
     driven = drive(stack, load, words, moved=title, say=lambda line: say(f"    {line}"), **env)
     if driven.status != expect:
         fail(f"{title}: exit {driven.status}, expected {expect}")
@@ -37,7 +39,9 @@ def play(stack: Stack) -> tuple[Report, dict[str, Driven]]:
     act("init", stack, None, ["init", "--yes"], 0)
     acts["first deploy (release 1)"] = act("release 1", stack, None, QUICK, 0, SHOP_RELEASE="1")
     limits = Limits(duration_s=170, requests=200_000)
-    say(f"\n--- load: {RATE:g} requests/s (GET, POST, keep-alive and not), downloads, slow answers, uploads, WebSockets")
+    say(
+        f"\n--- load: {RATE:g} requests/s (GET, POST, keep-alive and not), downloads, slow answers, uploads, WebSockets"
+    )
     with LoadProcess(LoadMix.standard(RATE, limits=limits), stack.url) as load:
         load.wait_requests(int(RATE))
         acts["deploy (release 2)"] = act("release 2", stack, load, QUICK, 0, SHOP_RELEASE="2")
@@ -45,7 +49,9 @@ def play(stack: Stack) -> tuple[Report, dict[str, Driven]]:
         acts["rollback (to release 1, warm)"] = act("rollback", stack, load, ["rollback", *QUICK], 0, SHOP_RELEASE="2")
         load.wait_requests(int(RATE))
         broken = ["--health-timeout", "6s", *QUICK]
-        acts["broken deploy (refused)"] = act("broken", stack, load, broken, 5, SHOP_RELEASE="3", SHOP_VARIANT="unhealthy")
+        acts["broken deploy (refused)"] = act(
+            "broken", stack, load, broken, 5, SHOP_RELEASE="3", SHOP_VARIANT="unhealthy"
+        )
         load.wait_requests(int(RATE))
         report = load.stop()
     say("\n--- status")
@@ -72,11 +78,13 @@ def main() -> None:
         say(f"  {title}: {driven.seconds:.1f} s")
         for status, name, seconds in driven.steps:
             say(f"    [{status}] {name:<45} {seconds:5.1f} s")
-    wrong = len(report.wrong_after("release 2", "2", "rollback")) + len(report.wrong_after("rollback", "1"))
+    wrong = len(report.wrong_after("release 2", "2", "rollback begins")) + len(report.wrong_after("rollback", "1"))
     if wrong:
         say(f"{wrong} requests were answered by the wrong release after a move was confirmed")
     deploys = len([d for d in acts.values() if d.status == 0])
-    say(f"total {time.monotonic() - start:.0f} s; leftovers: {len(docker('ps', '-aq', '--filter', f'name={stack.name}').split())} containers")
+    say(
+        f"total {time.monotonic() - start:.0f} s; leftovers: {len(docker('ps', '-aq', '--filter', f'name={stack.name}').split())} containers"
+    )
     say(report.result_line(deploys=deploys))
     raise SystemExit(1 if report.failed or wrong else 0)
 

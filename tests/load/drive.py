@@ -30,7 +30,12 @@ class Driven:
 
 
 def drive(
-    stack: Stack, load: LoadProcess | None, words: list[str], *, moved: str = "", say: Callable[[str], None] = lambda line: None,
+    stack: Stack,
+    load: LoadProcess | None,
+    words: list[str],
+    *,
+    moved: str = "",
+    say: Callable[[str], None] = lambda line: None,
     **env: str,
 ) -> Driven:
     """Run the command to its end; `moved` is the mark set the moment after traffic was confirmed on the other slot."""

@@ -19,6 +19,7 @@ def deploys_under_load(stack: Stack, deploys: int, rate: float, *words: str) -> 
     with LoadProcess(LoadMix.standard(rate, limits=limits), stack.url) as load:
         load.wait_requests(int(rate))
         for number in range(deploys):
+            load.mark(f"start {number}")
             driven = drive(stack, load, ["--drain", "5s", *words], moved=f"moved {number}", SHOP_RELEASE=f"s{number}")
             if driven.status != 0:
                 fail(f"deploy {number} failed: {driven}\n{load.stop().table()}")
@@ -30,7 +31,7 @@ def deploys_under_load(stack: Stack, deploys: int, rate: float, *words: str) -> 
     wrong = [
         f"after move {n}: {answer}"
         for n in range(deploys)
-        for answer in report.wrong_after(f"moved {n}", f"s{n}", f"moved {n + 1}" if n + 1 < deploys else None)
+        for answer in report.wrong_after(f"moved {n}", f"s{n}", f"start {n + 1}" if n + 1 < deploys else None)
     ]
     return report, seconds, wrong
 
@@ -52,7 +53,9 @@ def main() -> None:
     for line in wrong[:20]:
         sys.stdout.write(f"wrong slot {line}\n")
     median = sorted(seconds)[len(seconds) // 2] if seconds else 0.0
-    sys.stdout.write(report.result_line(deploys=len(seconds), wrong_slot=len(wrong), deploy_median_s=f"{median:.1f}") + "\n")
+    sys.stdout.write(
+        report.result_line(deploys=len(seconds), wrong_slot=len(wrong), deploy_median_s=f"{median:.1f}") + "\n"
+    )
     raise SystemExit(1 if report.failed or wrong else 0)
 
 
