@@ -111,7 +111,6 @@ class PrivateEngine:
         if self.pid() is not None:
             raise DevenvError(f"the private engine runs but does not answer: see {self.log}, then tools/engine stop")
         _refuse_beside_another()
-        self._clean()
         say("starting a private Docker Engine")
         self.home.joinpath("data").mkdir(parents=True, exist_ok=True)
         self._home_file.write_text(str(self.home), encoding="utf-8")
@@ -128,12 +127,17 @@ class PrivateEngine:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self.running():
             if daemon.poll() is not None or time.monotonic() > deadline:
-                self.stop()
+                daemon.kill()
+                daemon.wait()
+                self._clean()
                 raise DevenvError(f"the private engine did not start; the end of {self.log}:\n{self._log_tail()}")
             time.sleep(0.1)
 
     def stop(self) -> None:
         """Stop the daemon with its containers, and remove what it leaves in the kernel and in the run directory."""
+        if self.pid() is None and (self._exec_root / "containerd" / "containerd.pid").exists():
+            say("the engine was killed: starting it again, so that it ends what it had started")
+            self.start()
         pid = self.pid()
         if pid is not None:
             os.kill(pid, signal.SIGTERM)
