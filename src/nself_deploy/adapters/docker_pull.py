@@ -20,7 +20,6 @@ async def docker_pull(
     *,
     progress: Callable[[str], None] | None = None,
     timeout_s: float = 600.0,
-    first_answer_s: float = FIRST_ANSWER_S,
 ) -> None:
     """Pull `ref` to the engine at `host` (as in DOCKER_HOST).
 
@@ -43,7 +42,7 @@ async def docker_pull(
     )
     output = process.stdout or asyncio.StreamReader()
     said: deque[str] = deque(maxlen=20)
-    limit = first_answer_s
+    limit = FIRST_ANSWER_S
     try:
         async with asyncio.timeout(timeout_s):
             while line := await asyncio.wait_for(output.readline(), limit):
@@ -53,7 +52,7 @@ async def docker_pull(
                     progress(said[-1])
             status = await process.wait()
     except TimeoutError as error:
-        waited = timeout_s if said else first_answer_s
+        waited = timeout_s if said else FIRST_ANSWER_S
         raise ImageError(
             f"image {ref!r} could not be pulled: no registry {'sent it' if said else 'answered'} within {waited:g} s.",
             "Check the network, or load the image into the engine yourself.",

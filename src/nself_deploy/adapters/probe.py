@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from urllib.parse import quote
@@ -10,6 +11,8 @@ from urllib.parse import quote
 from nself_deploy.app.ports import ProbeAnswer
 from nself_deploy.core.model import Probe
 
+FINAL = 200
+"""The first status that is an answer and no interim one."""
 MAX_HEAD = 64 * 1024
 MAX_BODY = 64 * 1024
 MAX_DETAIL = 200
@@ -34,8 +37,7 @@ class HttpProber:
         began = time.monotonic()
         status, words = 0, ""
         try:
-            async with asyncio.timeout(probe.timeout_s):
-                status, words = await _ask(address, port, request)
+            status, words = await _ask(address, port, request, probe.timeout_s)
         except TimeoutError:
             words = f"did not answer within {probe.timeout_s:g} s"
         except ConnectionRefusedError:
@@ -53,23 +55,35 @@ class HttpProber:
         return ProbeAnswer(ok=low <= status <= high, status=status, detail=f"{url} {words}", seconds=seconds)
 
 
-async def _ask(address: str, port: int, request: bytes) -> tuple[int, str]:
+async def _ask(address: str, port: int, request: bytes, timeout_s: float) -> tuple[int, str]:
     """Status and the beginning of the body; status 0 and words for what is no HTTP."""
-    reader, writer = await asyncio.open_connection(address, port, limit=MAX_HEAD)
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    async with asyncio.timeout_at(deadline):
+        reader, writer = await asyncio.open_connection(address, port, limit=MAX_HEAD)
     try:
-        writer.write(request)
-        await writer.drain()
-        while True:
-            line = await _first_line(reader)
-            match = _STATUS.match(line)
-            if match is None:
-                return 0, f"answered something that is not HTTP: {_plain(line.decode('latin-1'))[:MAX_DETAIL]!r}"
-            head = await reader.readuntil(b"\r\n\r\n") if not line.endswith(b"\n\r\n") else b""
-            status = int(match[1])
-            if status >= 200:
-                return status, _plain(await _body(reader, head.lower()))[:MAX_DETAIL]
+        async with asyncio.timeout_at(deadline):
+            writer.write(request)
+            await writer.drain()
+            status, head = await _answer(reader)
+        # The time is for the answer; what its body says is for people, and doesn't change what the answer is.
+        return (status, _plain(await _body(reader, head.lower()))[:MAX_DETAIL]) if status else (0, head.decode())
     finally:
         writer.transport.abort()
+        with contextlib.suppress(OSError):  # What was wrong with the connection has been said already.
+            await writer.wait_closed()
+
+
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Status and header lines; status 0 and words for what is no HTTP. Interim answers (1xx) are passed over."""
+    while True:
+        line = await _first_line(reader)
+        match = _STATUS.match(line)
+        if match is None:
+            said = _plain(line.decode("latin-1"))[:MAX_DETAIL]
+            return 0, f"answered something that is not HTTP: {said!r}".encode()
+        head = await _head(reader)
+        if int(match[1]) >= FINAL:
+            return int(match[1]), head
 
 
 async def _first_line(reader: asyncio.StreamReader) -> bytes:
@@ -85,17 +99,25 @@ async def _first_line(reader: asyncio.StreamReader) -> bytes:
     return line.removesuffix(b"\n")
 
 
+async def _head(reader: asyncio.StreamReader) -> bytes:
+    """The header lines without the empty one at their end."""
+    head = b""
+    while (line := await reader.readuntil(b"\n")) not in (b"\r\n", b"\n"):
+        head += line
+        if len(head) > MAX_HEAD:
+            raise asyncio.LimitOverrunError("too many header lines", len(head))
+    return head
+
+
 async def _body(reader: asyncio.StreamReader, head: bytes) -> str:
     """The beginning of the body as text, as far as it comes soon."""
     kept = bytearray()
-    length = re.search(rb"\ncontent-length: *(\d{1,15})\r", b"\n" + head)
+    length = re.search(rb"(?m)^content-length: *(\d{1,15})", head)
     wanted = min(MAX_BODY, int(length[1])) if length else MAX_BODY
-    try:
+    with contextlib.suppress(TimeoutError, ConnectionError):
         async with asyncio.timeout(BODY_S):
             while len(kept) < wanted and (piece := await reader.read(wanted - len(kept))):
                 kept += piece
-    except (TimeoutError, ConnectionError):
-        pass  # The status is what counts; the body is for people.
     if b"transfer-encoding: chunked" in head:
         kept = bytearray(re.sub(rb"(?:^|\r\n)[0-9a-fA-F]{1,8}[^\r\n]*\r\n", b"", bytes(kept)))
     return kept.decode("utf-8", errors="replace")

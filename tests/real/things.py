@@ -1,0 +1,76 @@
+"""Containers, networks and volumes of one test on the real engine, made and removed with the docker command."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+BUSYBOX = "busybox:1.37"
+RUN_S = 60.0
+
+
+def docker(*words: str, check: bool = True) -> str:
+    """What a docker command prints."""
+    done = subprocess.run(
+        ["docker", *words], capture_output=True, text=True, timeout=RUN_S, check=False, stdin=subprocess.DEVNULL
+    )
+    assert not check or done.returncode == 0, f"docker {' '.join(words)}: {done.stderr}"
+    return done.stdout.strip()
+
+
+def engine_runs() -> str:
+    """An empty word, or why there is no engine to test with."""
+    done = subprocess.run(
+        ["docker", "version", "--format", "{{.Server.Version}}"],
+        capture_output=True,
+        text=True,
+        timeout=RUN_S,
+        check=False,
+    )
+    return "" if done.returncode == 0 else done.stderr.strip()
+
+
+async def until(condition: Callable[[], Awaitable[bool]], what: str, limit_s: float = 30.0) -> None:
+    """Wait for a condition, with a bound."""
+    start = time.monotonic()
+    while not await condition():
+        assert time.monotonic() - start < limit_s, f"not within {limit_s:g} s: {what}"
+        await asyncio.sleep(0.05)
+
+
+@dataclass
+class Things:
+    """Everything has the test's own name in front."""
+
+    name: str = field(default_factory=lambda: f"nst{secrets.token_hex(4)}")
+
+    def run(self, *words: str, name: str = "one", image: str = BUSYBOX, options: tuple[str, ...] = ()) -> str:
+        """Start a container; its id."""
+        own = ("--name", f"{self.name}-{name}", "--label", f"nst={self.name}")
+        return docker("run", "-d", *own, *options, image, *words)
+
+    def sleeper(self, name: str = "one", *options: str) -> str:
+        """A container that does nothing and ends at once on SIGTERM; its id."""
+        return self.run("sh", "-c", "trap 'exit 0' TERM; sleep 600 & wait", name=name, options=options)
+
+    def network(self, name: str, *options: str) -> str:
+        """Make a network that isn't ours; its full name."""
+        docker("network", "create", *options, f"{self.name}_{name}")
+        return f"{self.name}_{name}"
+
+    def clean(self) -> None:
+        """Remove all of it."""
+        filters = [f"label=nst={self.name}", f"label=nself.deploy.project={self.name}"]
+        filters += [f"label=com.docker.compose.project={self.name}{slot}" for slot in ("", "-blue", "-green")]
+        for kind, listing in (
+            ("container", ("ps", "-aq")),
+            ("network", ("network", "ls", "-q")),
+            ("volume", ("volume", "ls", "-q")),
+        ):
+            found = {i for f in (*filters, f"name={self.name}") for i in docker(*listing, "--filter", f).split()}
+            if found:
+                docker(kind, "rm", *(("-f", "-v") if kind == "container" else ()), *found)
