@@ -52,8 +52,11 @@ def quoted(path: str, variables: str = "") -> str:
         ConfigError: nginx would read the path as something else.
     """
     if _UNSAFE.search(path):
-        raise ConfigError(f"nginx can't use the path {path!r}: it contains characters that mean something to nginx.",
-                          "Move the project to a directory with a plain name.", where=path)
+        raise ConfigError(
+            f"nginx can't use the path {path!r}: it contains characters that mean something to nginx.",
+            "Move the project to a directory with a plain name.",
+            where=path,
+        )
     return f'"{path}{variables}"'
 
 
@@ -144,4 +147,4 @@ def _plain(name: str) -> str:
 def _shortened(name: str, limit: int) -> str:
     if len(name) <= limit:
         return name
-    return f"{name[:limit - 7]}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    return f"{name[: limit - 7]}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"

@@ -82,10 +82,20 @@ _GRPC = """\
 """
 
 _PARAMS = {
-    "REQUEST_METHOD": "GET", "REQUEST_URI": "{probe_uri}", "SCRIPT_NAME": "{probe_uri}", "SCRIPT_FILENAME": "{probe_uri}",
-    "PATH_INFO": "{probe_uri}", "QUERY_STRING": "$args", "SERVER_PROTOCOL": "$server_protocol", "SERVER_NAME": "$host",
-    "SERVER_PORT": "$server_port", "REMOTE_ADDR": "$remote_addr", "HTTP_HOST": "$http_x_nself_host",
-    "GATEWAY_INTERFACE": "CGI/1.1", "CONTENT_LENGTH": '""', "CONTENT_TYPE": '""',
+    "REQUEST_METHOD": "GET",
+    "REQUEST_URI": "{probe_uri}",
+    "SCRIPT_NAME": "{probe_uri}",
+    "SCRIPT_FILENAME": "{probe_uri}",
+    "PATH_INFO": "{probe_uri}",
+    "QUERY_STRING": "$args",
+    "SERVER_PROTOCOL": "$server_protocol",
+    "SERVER_NAME": "$host",
+    "SERVER_PORT": "$server_port",
+    "REMOTE_ADDR": "$remote_addr",
+    "HTTP_HOST": "$http_x_nself_host",
+    "GATEWAY_INTERFACE": "CGI/1.1",
+    "CONTENT_LENGTH": '""',
+    "CONTENT_TYPE": '""',
 }
 
 _CGI = """\
@@ -101,15 +111,22 @@ def probe_conf(spec: TreeSpec, names: Names, slots: tuple[Slot, ...]) -> str:
     """The text of probe.conf (without its head line); it contains the secret."""
     directory = spec.directory
     text = _SERVER.format(
-        probe_uri=names.probe_uri, secret=spec.secret, listen=spec.probe_listen,
-        zone=names.zone, free_zone=names.free_zone, tree=quoted(f"{directory}/tree.conf"),
-        readable=quoted(f"{directory}/{READABLE}"), server=quoted(f"{directory}/server.conf"),
-        bucket=names.bucket, slot=names.slot,
+        probe_uri=names.probe_uri,
+        secret=spec.secret,
+        listen=spec.probe_listen,
+        zone=names.zone,
+        free_zone=names.free_zone,
+        tree=quoted(f"{directory}/tree/tree.conf"),
+        readable=quoted(f"{directory}/{READABLE}"),
+        server=quoted(f"{directory}/tree/server.conf"),
+        bucket=names.bucket,
+        slot=names.slot,
     )
-    for slot in slots:
+    for slot in Slot:
         for rung in LADDER:
-            text += _RUNG.format(secret=spec.secret, name=slot.value, rung=rung, slot=names.slot, zone=names.zone,
-                                 header=INFLIGHT_HEADER)
+            text += _RUNG.format(
+                secret=spec.secret, name=slot.value, rung=rung, slot=names.slot, zone=names.zone, header=INFLIGHT_HEADER
+            )
     for upstream in spec.upstreams:
         for slot in slots:
             text += f"    location /{spec.secret}/route/{upstream.route.key}/{slot}/ {{\n"
@@ -122,11 +139,19 @@ def _probe_location(upstream: Upstream, slot: Slot, spec: TreeSpec, names: Names
     name = names.upstream(route.key, slot) if upstream.servers.get(slot) else names.nowhere
     protocol = route.protocol
     values = {
-        "protocol": protocol.value, "upstream": name, "probe_uri": names.probe_uri, "header": HOST_HEADER,
-        "secret": spec.secret, "module": protocol.value, "connect": _CONNECT_S, "read": _READ_S,
+        "protocol": protocol.value,
+        "upstream": name,
+        "probe_uri": names.probe_uri,
+        "header": HOST_HEADER,
+        "secret": spec.secret,
+        "module": protocol.value,
+        "connect": _CONNECT_S,
+        "read": _READ_S,
     }
     if protocol in (Protocol.FASTCGI, Protocol.UWSGI):
-        params = "".join(f"        {protocol.value}_param {key} {value.format(**values)};\n" for key, value in _PARAMS.items())
+        params = "".join(
+            f"        {protocol.value}_param {key} {value.format(**values)};\n" for key, value in _PARAMS.items()
+        )
         return _CGI.format(**values) + params
     if protocol in (Protocol.GRPC, Protocol.GRPCS):
         tls = "        grpc_ssl_verify off;\n" if protocol is Protocol.GRPCS else ""
