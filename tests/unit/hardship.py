@@ -9,7 +9,8 @@ import resource
 import select
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from nself_deploy.core import effects as do
@@ -22,7 +23,7 @@ NOBODY = 65534
 LIMIT_S = 30.0
 """No child may need longer."""
 
-_NEW_MOUNTS, _NEW_USER, _PRIVATE_RECURSIVE = 0x00020000, 0x10000000, (1 << 18) | (1 << 14)
+_NEW_MOUNTS, _PRIVATE_RECURSIVE = 0x00020000, (1 << 18) | (1 << 14)
 
 
 def a_run(run_id: str = "run-1", steps: int = 3) -> Run:
@@ -67,7 +68,7 @@ def in_child(function: Callable[[], object], *, unprivileged: bool = False) -> s
 
 
 def _read_all(fd: int) -> str:
-    parts = []
+    parts: list[bytes] = []
     while True:
         ready, _, _ = select.select([fd], [], [], LIMIT_S)
         assert ready, "the child hangs"
@@ -88,10 +89,9 @@ def on_small_disk(directory: Path, size: int) -> Callable[[], None]:
     A small tmpfs of its own where mounting is allowed, else a limit on the size of each file.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    flags = _NEW_MOUNTS if os.geteuid() == 0 else _NEW_MOUNTS | _NEW_USER
     options = f"size={size}".encode()
     if (
-        libc.unshare(flags) == 0
+        libc.unshare(_NEW_MOUNTS) == 0
         and libc.mount(b"none", b"/", None, _PRIVATE_RECURSIVE, None) == 0
         and libc.mount(b"none", os.fsencode(directory), b"tmpfs", 0, options) == 0
     ):
@@ -108,9 +108,11 @@ class Victim:
 
     def __init__(self, work: Callable[[Callable[[int], None]], None]) -> None:
         self._reading, writing = os.pipe()
+        self._alive = True
         self.pid = os.fork()
         if self.pid == 0:
             try:
+                signal.alarm(int(2 * LIMIT_S))  # whatever happens to the test
                 work(lambda number: _acknowledge(writing, number))
             except BaseException:
                 os.write(writing, b"-1\n" + traceback.format_exc().encode())
@@ -130,6 +132,7 @@ class Victim:
 
     def kill(self) -> int:
         """SIGKILL; the last number that it acknowledged, 0 for none."""
+        self._alive = False
         _end(self.pid)
         self._seen += _read_all(self._reading).encode()
         os.close(self._reading)
@@ -137,14 +140,33 @@ class Victim:
         assert b"-1" not in numbers, self._seen.decode()
         return int(numbers[-2]) if len(numbers) > 1 else 0
 
+    def close(self) -> None:
+        """Kill it if that was not done."""
+        if self._alive:
+            self.kill()
+
+
+@contextmanager
+def victims(
+    count: int, work: Callable[[Callable[[int], None]], None], acknowledged: int
+) -> Iterator[list[Victim]]:
+    """So many of them, each of which has acknowledged so often; none lives on."""
+    made = [Victim(work) for _ in range(count)]
+    try:
+        for victim in made:
+            victim.wait_for(acknowledged)
+        yield made
+    finally:
+        for victim in made:
+            victim.close()
+
 
 def kill_at_random(work: Callable[[Callable[[int], None]], None], chance: random.Random) -> int:
     """Run `work` in a process and kill it somewhere; the last number that it acknowledged."""
-    victim = Victim(work)
-    victim.wait_for(chance.randrange(0, 12))
-    for _ in range(chance.randrange(0, 60_000)):  # somewhere inside the next write
-        pass
-    return victim.kill()
+    with victims(1, work, chance.randrange(0, 12)) as (victim,):
+        for _ in range(chance.randrange(0, 60_000)):  # somewhere inside the next write
+            pass
+        return victim.kill()
 
 
 def _acknowledge(fd: int, number: int) -> None:

@@ -8,15 +8,22 @@ import random
 import signal
 import stat
 import tempfile
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from nself_deploy.adapters.durable_files import ensure_dir, ensure_nself_dir, os_error, read_bounded, write_atomic
+from nself_deploy.adapters.durable_files import (
+    create_temp,
+    ensure_dir,
+    ensure_nself_dir,
+    os_error,
+    read_bounded,
+    temp_name,
+    write_atomic,
+)
 from nself_deploy.errors import ConfigError, Exit, InfrastructureError, StateFileError
-from tests.unit.hardship import Victim, in_child, kill_at_random, on_small_disk
+from tests.unit.hardship import in_child, kill_at_random, on_small_disk, victims
 
 
 @pytest.fixture
@@ -65,12 +72,12 @@ def test_a_killed_writer_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> N
     path, chance = tmp_path / "a.json", random.Random(7)
     last = 0
 
-    def work(acknowledge: object) -> None:
+    def work(acknowledge: Callable[[int], None]) -> None:
         number = last
         while True:
             number += 1
             write_atomic(path, b"%d\n" % number * 5000)
-            acknowledge(number)  # type: ignore[operator]
+            acknowledge(number)
 
     for _ in range(60):
         acknowledged = kill_at_random(work, chance)
@@ -85,8 +92,6 @@ def test_a_killed_writer_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> N
 
 
 def test_a_living_writers_file_is_no_leftover(tmp_path: Path) -> None:
-    from nself_deploy.adapters.durable_files import create_temp, temp_name
-
     mine, dead = temp_name(tmp_path / "a.json"), temp_name(tmp_path / "a.json")
     fd = create_temp(mine)
     os.close(create_temp(dead))
@@ -100,21 +105,16 @@ def test_a_living_writers_file_is_no_leftover(tmp_path: Path) -> None:
 def test_many_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
 
-    def work(acknowledge: object, word: bytes) -> None:
+    def work(acknowledge: Callable[[int], None]) -> None:
         for number in range(1, 201):
-            write_atomic(path, word * 1000)
-            acknowledge(number)  # type: ignore[operator]
+            write_atomic(path, b"%d" % (number % 10) * 1000)
+            acknowledge(number)
         signal.pause()
 
-    victims = [Victim(partial(work, word=word)) for word in (b"a", b"b", b"c")]
-    try:
-        for victim in victims:
-            victim.wait_for(200)
-            assert read_bounded(path) in (b"a" * 1000, b"b" * 1000, b"c" * 1000)
-    finally:
-        ends = [victim.kill() for victim in victims]
-
-    assert ends == [200, 200, 200]
+    with victims(3, work, 200) as writers:
+        content = read_bounded(path) or b""
+        assert len(content) == 1000 and len(set(content)) == 1
+        assert [writer.kill() for writer in writers] == [200, 200, 200]
 
 
 def test_a_full_disk_keeps_the_old_content_and_says_so(tmp_path: Path) -> None:
@@ -171,7 +171,8 @@ def test_nothing_but_a_regular_file_is_read_or_replaced(tmp_path: Path, made: st
     else:
         os.mkfifo(path)
 
-    for use in (lambda: write_atomic(path, b"x"), lambda: read_bounded(path)):
+    uses: list[Callable[[], object]] = [lambda: write_atomic(path, b"x"), lambda: read_bounded(path)]
+    for use in uses:
         with pytest.raises(StateFileError) as caught:
             use()
         assert str(caught.value).startswith(f"{path}: ") and "Move it away" in str(caught.value)

@@ -138,7 +138,7 @@ class Journal:
             yield
             self._execute("COMMIT")
         except BaseException:
-            if self._db is not None and self._db.in_transaction:  # SQLite has taken it back itself after some errors
+            if self._db.in_transaction:  # SQLite has taken it back itself after some errors
                 self._execute("ROLLBACK")
             raise
         self._still_there()
@@ -214,7 +214,8 @@ class Journal:
         """The journal of one run, in order."""
         rows = self._rows("SELECT seq, at, kind, step, effect, detail FROM journal_entries WHERE run_id = ? "
                           "ORDER BY seq", run_id)
-        return [Entry(seq, at, EntryKind(kind), *rest) for seq, at, kind, *rest in rows]
+        with self._readable(f"run {run_id}"):
+            return [Entry(seq, at, EntryKind(kind), *rest) for seq, at, kind, *rest in rows]
 
     # Releases.
 
@@ -256,8 +257,9 @@ class Journal:
     def slots(self) -> dict[Slot, SlotRecord]:
         """What is in each slot; slots that nothing was recorded for are missing."""
         rows = self._rows("SELECT slot, release_id, role, since, standby_until FROM slots ORDER BY slot")
-        return {Slot(slot): SlotRecord(release, SlotRole(role), since, until)
-                for slot, release, role, since, until in rows}
+        with self._readable("the slots"):
+            return {Slot(slot): SlotRecord(release, SlotRole(role), since, until)
+                    for slot, release, role, since, until in rows}
 
     def set_slots(self, slots: Mapping[Slot, SlotRecord]) -> None:
         """Record the slots given; others stay."""
@@ -314,9 +316,14 @@ class Journal:
             return self._db.execute(sql, values).rowcount
 
     def _decoded(self, text: str, kind: type[T], what: str) -> T:
-        try:
+        with self._readable(what):
             return msgspec.json.decode(text, type=kind)
-        except (msgspec.DecodeError, RecursionError) as error:
+
+    @contextmanager
+    def _readable(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, TypeError, RecursionError) as error:  # msgspec's errors are ValueErrors
             raise StateFileError(f"the record of {what} can't be read: {error}.", RESTORE,
                                  where=str(self.path)) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import sqlite3
 import stat
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ from nself_deploy.errors import InfrastructureError, NselfError, StateFileError
 
 APPLICATION_ID = 0x6E73656C
 BUSY_TIMEOUT_S = 5.0
+
+_ROOM = 64 * 1024
 
 RESTORE = "Restore it from a backup; deploys stay refused until then, and traffic stays where it is."
 
@@ -110,12 +113,16 @@ def database_error(error: sqlite3.Error, path: Path, doing: str) -> NselfError:
 
 
 def _disk_full(path: Path) -> bool:
-    """Whether one more page fits; SQLite reports some of these as I/O errors."""
+    """Whether there is no room for a few more pages; SQLite reports some of these as I/O errors."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    files = [p for p in (path, path.with_name(path.name + "-wal")) if p.exists()]
     try:
+        if limit != resource.RLIM_INFINITY and max((p.stat().st_size for p in files), default=0) + _ROOM > limit:
+            return True
         free = os.statvfs(path.parent)
     except OSError:
         return False
-    return free.f_bavail * free.f_frsize < 64 * 1024
+    return free.f_bavail * free.f_frsize < _ROOM
 
 
 def open_database(path: Path, create: bool, migrations: Sequence[str] = MIGRATIONS) -> sqlite3.Connection | None:
@@ -140,8 +147,13 @@ def open_database(path: Path, create: bool, migrations: Sequence[str] = MIGRATIO
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         if create and os.lstat(path).st_nlink > 1:
             _drop_second_name(path)
+        size, wal = os.lstat(path).st_size, path.with_name(path.name + "-wal")
+        whole = wal.exists() and wal.stat().st_size > 0  # then the last page may be half copied from there
         db = _connect(path, write=create)
         try:
+            if not whole and size % db.execute("PRAGMA page_size").fetchone()[0]:
+                # SQLite would fill up the last page with zeros.
+                raise StateFileError("is damaged: its end is missing.", RESTORE, where=str(path))
             return _checked(db, path, create, migrations)
         except BaseException:
             db.close()
