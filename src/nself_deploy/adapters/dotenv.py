@@ -65,7 +65,7 @@ def with_line(path: Path, key: str, value: str, comment: str) -> str:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").removeprefix("\ufeff").split("\n")
+        return path.read_bytes().decode("utf-8").removeprefix("\ufeff").split("\n")
     except FileNotFoundError:
         return []
     except UnicodeDecodeError as error:
