@@ -46,7 +46,9 @@ def _not_ours(where: str, what: str) -> StateFileError:
 
 
 def ensure_dir(path: Path, mode: int = 0o700) -> None:
-    """`path` is a directory with exactly `mode`; made (durably) with missing parents, which get the same mode.
+    """Have a directory at `path` with exactly `mode`; one that its owner made read-only stays so.
+
+    It is made durably, with missing parents, which get the same mode.
 
     Raises:
         StateFileError: something else is there, or a symbolic link.
@@ -61,7 +63,8 @@ def ensure_dir(path: Path, mode: int = 0o700) -> None:
         raise os_error(error, path, "read") from error
     if not stat.S_ISDIR(found.st_mode):
         raise _not_ours(str(path), "is not a directory")
-    if stat.S_IMODE(found.st_mode) != mode and found.st_uid == os.geteuid():
+    read_only = not found.st_mode & stat.S_IWUSR  # somebody meant it
+    if stat.S_IMODE(found.st_mode) != mode and found.st_uid == os.geteuid() and not read_only:
         try:
             os.chmod(path, mode)
         except OSError as error:
@@ -137,14 +140,17 @@ def read_bounded(path: Path, limit: int = READ_LIMIT) -> bytes | None:
     finally:
         os.close(fd)
     if len(data) > limit:
-        raise StateFileError(f"is larger than {limit} bytes: not written by nself-deploy.", "Move it away.",
-                             where=str(path))
+        raise StateFileError(
+            f"is larger than {limit} bytes: not written by nself-deploy.", "Move it away.", where=str(path)
+        )
     return data
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace `path` by a file with `data`: readers see the old content or the new one, and the new one survives a
-    power cut once this returns. The directory must exist. Leftovers of writers that died are removed.
+    """Replace `path` by a file with `data`.
+
+    Readers see the old content or the new one, and the new one survives a power cut once this returns. The directory
+    must exist. Leftovers of writers that died are removed.
 
     Raises:
         StateFileError: `path` is a symbolic link or no regular file.
@@ -158,8 +164,9 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
                 return
     except OSError as error:
         raise os_error(error, path, "write") from error
-    raise InfrastructureError("something keeps removing our temporary files.", "Look who writes there.",
-                              where=str(path.parent))
+    raise InfrastructureError(
+        "something keeps removing our temporary files.", "Look who writes there.", where=str(path.parent)
+    )
 
 
 def refuse_special(path: Path) -> bool:
@@ -206,7 +213,7 @@ def _write_once(path: Path, data: bytes, mode: int) -> bool:
         os.fchmod(fd, mode)
         rest = memoryview(data)
         while rest:
-            rest = rest[os.write(fd, rest):]
+            rest = rest[os.write(fd, rest) :]
         os.fsync(fd)
         os.rename(temp, path)
         sync_dir(path.parent)

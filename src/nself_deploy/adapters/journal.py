@@ -11,14 +11,14 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 
 from nself_deploy.adapters.durable_files import ensure_nself_dir
 from nself_deploy.adapters.journal_schema import RESTORE, identity, mapped, open_database
+from nself_deploy.core.journal_records import Entry, EntryKind, RunState
 from nself_deploy.core.machine import Outcome, Run
 from nself_deploy.core.model import Release, Slot
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
@@ -33,41 +33,12 @@ Addresses = dict[tuple[str, str, int], int]
 T = TypeVar("T")
 
 
-class RunState(StrEnum):
-    """What became of a run, as the journal sorts them."""
-
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    UNDONE = "undone"
-    """A person stopped it."""
-    PARKED = "parked"
-
-
-class EntryKind(StrEnum):
-    """What an entry tells."""
-
-    INTENT = "intent"
-    OUTCOME = "outcome"
-    NOTE = "note"
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """One line of a run's journal."""
-
-    seq: int
-    """Counts from 1 in each run, without gaps."""
-    at: str
-    kind: EntryKind
-    step: str
-    """Key of the step, or empty."""
-    effect: str
-    """The effect as JSON, for an intent; else empty."""
-    detail: str
-
-
-_STATE_OF = {None: RunState.RUNNING, Outcome.DONE: RunState.DONE, Outcome.FAILED: RunState.FAILED,
-             Outcome.INTERRUPTED: RunState.UNDONE}
+_STATE_OF = {
+    None: RunState.RUNNING,
+    Outcome.DONE: RunState.DONE,
+    Outcome.FAILED: RunState.FAILED,
+    Outcome.INTERRUPTED: RunState.UNDONE,
+}
 
 
 def _utc_now() -> str:
@@ -87,8 +58,9 @@ class Journal:
         self._identity = identity(path)
 
     @classmethod
-    def open(cls, project_root: str | os.PathLike[str], *, create: bool = True,
-             now: Callable[[], str] = _utc_now) -> Journal:
+    def open(
+        cls, project_root: str | os.PathLike[str], *, create: bool = True, now: Callable[[], str] = _utc_now
+    ) -> Journal:
         """Open to write, making the database (and `.nself`) where there is none.
 
         With `create=False` it is opened to read: nothing is made, and a project without a journal gives an empty one.
@@ -114,7 +86,7 @@ class Journal:
                 self._db.close()
         self._db, self._closed = None, True
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -138,10 +110,14 @@ class Journal:
             yield
             self._execute("COMMIT")
         except BaseException:
-            if self._db.in_transaction:  # SQLite has taken it back itself after some errors
-                self._execute("ROLLBACK")
+            self._take_back()
             raise
         self._still_there()
+
+    def _take_back(self) -> None:
+        """Roll back; SQLite has done so itself after some errors."""
+        if self._db is not None and self._db.in_transaction:
+            self._execute("ROLLBACK")
 
     def _still_there(self) -> None:
         """SQLite goes on writing to a file that was removed or replaced; nobody would ever read it."""
@@ -161,10 +137,23 @@ class Journal:
                 raise ValueError(f"run {run.id} has begun already")
             self._execute(
                 "INSERT INTO runs (run_id, kind, started_at, updated_at, state, document) VALUES (?, ?, ?, ?, ?, ?)",
-                run.id, run.plan.kind.value, run.started_at, self._now(), _state(run).value, _json(run))
+                run.id,
+                run.plan.kind.value,
+                run.started_at,
+                self._now(),
+                _state(run).value,
+                _json(run),
+            )
 
-    def record(self, run: Run, kind: EntryKind | str, step: str, detail: str = "", *,
-               slots: Mapping[Slot, SlotRecord] | None = None) -> int:
+    def record(
+        self,
+        run: Run,
+        kind: EntryKind | str,
+        step: str,
+        detail: str = "",
+        *,
+        slots: Mapping[Slot, SlotRecord] | None = None,
+    ) -> int:
         """The run as it is now, one entry (`intent`, `outcome`, `note`) and the slots given, in one transaction.
 
         An intent carries the effect of the step under way. Returns the entry's number.
@@ -176,13 +165,27 @@ class Journal:
         current = run.current() if kind is EntryKind.INTENT else None
         effect = _json(current.effect) if current is not None else ""
         with self.transaction():
-            changed = self._execute("UPDATE runs SET updated_at = ?, state = ?, document = ? WHERE run_id = ?",
-                                    self._now(), _state(run).value, _json(run), run.id)
+            changed = self._execute(
+                "UPDATE runs SET updated_at = ?, state = ?, document = ? WHERE run_id = ?",
+                self._now(),
+                _state(run).value,
+                _json(run),
+                run.id,
+            )
             if changed != 1:
                 raise ValueError(f"run {run.id} never began")
             ((seq,),) = self._rows("SELECT coalesce(max(seq), 0) + 1 FROM journal_entries WHERE run_id = ?", run.id)
-            self._execute("INSERT INTO journal_entries (run_id, seq, at, kind, step, effect, detail) "
-                          "VALUES (?, ?, ?, ?, ?, ?, ?)", run.id, seq, self._now(), kind.value, step, effect, detail)
+            self._execute(
+                "INSERT INTO journal_entries (run_id, seq, at, kind, step, effect, detail) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                run.id,
+                seq,
+                self._now(),
+                kind.value,
+                step,
+                effect,
+                detail,
+            )
             self.set_slots(slots or {})
         return int(seq)
 
@@ -212,8 +215,9 @@ class Journal:
 
     def entries(self, run_id: str) -> list[Entry]:
         """The journal of one run, in order."""
-        rows = self._rows("SELECT seq, at, kind, step, effect, detail FROM journal_entries WHERE run_id = ? "
-                          "ORDER BY seq", run_id)
+        rows = self._rows(
+            "SELECT seq, at, kind, step, effect, detail FROM journal_entries WHERE run_id = ? ORDER BY seq", run_id
+        )
         with self._readable(f"run {run_id}"):
             return [Entry(seq, at, EntryKind(kind), *rest) for seq, at, kind, *rest in rows]
 
@@ -231,8 +235,13 @@ class Journal:
                 return
             if known is not None:
                 raise ValueError(f"release {release.id} is on record with other content")
-            self._execute("INSERT INTO releases (id, fingerprint, created_at, record) VALUES (?, ?, ?, ?)",
-                          release.id, release.fingerprint, release.created_at, _json(release))
+            self._execute(
+                "INSERT INTO releases (id, fingerprint, created_at, record) VALUES (?, ?, ?, ?)",
+                release.id,
+                release.fingerprint,
+                release.created_at,
+                _json(release),
+            )
 
     def release(self, release_id: str) -> Release | None:
         """A release by id."""
@@ -241,7 +250,8 @@ class Journal:
     def release_by_fingerprint(self, fingerprint: str) -> Release | None:
         """The newest release with this content."""
         return self._first_release(
-            "SELECT id, record FROM releases WHERE fingerprint = ? ORDER BY number DESC LIMIT 1", fingerprint)
+            "SELECT id, record FROM releases WHERE fingerprint = ? ORDER BY number DESC LIMIT 1", fingerprint
+        )
 
     def releases(self, limit: int = 100) -> list[Release]:
         """Releases, newest first."""
@@ -258,16 +268,24 @@ class Journal:
         """What is in each slot; slots that nothing was recorded for are missing."""
         rows = self._rows("SELECT slot, release_id, role, since, standby_until FROM slots ORDER BY slot")
         with self._readable("the slots"):
-            return {Slot(slot): SlotRecord(release, SlotRole(role), since, until)
-                    for slot, release, role, since, until in rows}
+            return {
+                Slot(slot): SlotRecord(release, SlotRole(role), since, until)
+                for slot, release, role, since, until in rows
+            }
 
     def set_slots(self, slots: Mapping[Slot, SlotRecord]) -> None:
         """Record the slots given; others stay."""
         with self.transaction():
             for slot, known in slots.items():
-                self._execute("INSERT OR REPLACE INTO slots (slot, release_id, role, since, standby_until) "
-                              "VALUES (?, ?, ?, ?, ?)",
-                              slot.value, known.release, known.role.value, known.since, known.until)
+                self._execute(
+                    "INSERT OR REPLACE INTO slots (slot, release_id, role, since, standby_until) "
+                    "VALUES (?, ?, ?, ?, ?)",
+                    slot.value,
+                    known.release,
+                    known.role.value,
+                    known.since,
+                    known.until,
+                )
 
     def addresses(self) -> Addresses:
         """(network, service, replica) -> host number."""
@@ -285,8 +303,13 @@ class Journal:
         with self.transaction():
             self._execute("DELETE FROM addresses")
             for (network, service, replica), host in addresses.items():
-                self._execute("INSERT INTO addresses (network, service, replica, host) VALUES (?, ?, ?, ?)",
-                              network, service, replica, host)
+                self._execute(
+                    "INSERT INTO addresses (network, service, replica, host) VALUES (?, ?, ?, ?)",
+                    network,
+                    service,
+                    replica,
+                    host,
+                )
 
     def meta(self, key: str) -> str:
         """A remembered word, empty when there is none."""
@@ -324,8 +347,9 @@ class Journal:
         try:
             yield
         except (ValueError, TypeError, RecursionError) as error:  # msgspec's errors are ValueErrors
-            raise StateFileError(f"the record of {what} can't be read: {error}.", RESTORE,
-                                 where=str(self.path)) from error
+            raise StateFileError(
+                f"the record of {what} can't be read: {error}.", RESTORE, where=str(self.path)
+            ) from error
 
 
 def _json(value: object) -> str:
@@ -334,3 +358,6 @@ def _json(value: object) -> str:
 
 def _state(run: Run) -> RunState:
     return _STATE_OF[run.outcome] if run.ended else RunState.RUNNING
+
+
+__all__ = ["JOURNAL_FILE", "Addresses", "Entry", "EntryKind", "Journal", "RunState"]

@@ -268,4 +268,3 @@ def identity(path: Path) -> tuple[int, int]:
     except FileNotFoundError:
         return (0, 0)
     return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else (0, 0)
-

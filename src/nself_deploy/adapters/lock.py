@@ -111,8 +111,9 @@ class FileLock:
         os.fchmod(fd, 0o600)
         os.ftruncate(fd, 0)
         if os.pwrite(fd, data, 0) != len(data):
-            raise InfrastructureError("cannot write it: the disk is full.", "Free some space there.",
-                                      where=str(self.path))
+            raise InfrastructureError(
+                "cannot write it: the disk is full.", "Free some space there.", where=str(self.path)
+            )
 
     def _close(self) -> None:
         fds, self._fds = self._fds, ()

@@ -1,4 +1,4 @@
-"""This machine: time, user, host, boot, and the project's git commit."""
+"""The machine: time, user, host, boot, and the project's git commit."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def boot_id() -> str:
 
 
 def lock_owner(purpose: str) -> LockOwner:
-    """This process, as the owner of a lock."""
+    """The running process, as the owner of a lock."""
     return LockOwner(user_name(), host_name(), os.getpid(), boot_id(), purpose, SystemClock().now())
 
 
@@ -85,8 +85,14 @@ async def _git(directory: str | os.PathLike[str], limit: int, *args: str) -> str
     """The first `limit` bytes that git prints, empty when it fails."""
     try:
         process = await asyncio.create_subprocess_exec(
-            *_GIT, "-C", os.fspath(directory), *args, stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL)
+            *_GIT,
+            "-C",
+            os.fspath(directory),
+            *args,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
     except (FileNotFoundError, PermissionError):
         return ""
     assert process.stdout is not None

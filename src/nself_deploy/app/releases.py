@@ -52,10 +52,11 @@ async def adopt(world: World) -> Release | None:
     for service in world.project.services.values():
         if service.role not in (Role.APP, Role.JOB):
             continue
-        container = containers.get(service.name)
-        if container is None:
+        container, ref = containers.get(service.name), _ref(world, service)
+        found = await world.engine.image(container.image_id if container else ref)
+        if found is None or (container is None and service.role is Role.APP):
             return None
-        images[service.name] = PinnedImage(container.image_id, _ref(world, service), built=service.builds)
+        images[service.name] = PinnedImage(found.id, ref, built=service.builds)
     return await save(world, images)
 
 

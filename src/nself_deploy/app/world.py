@@ -119,8 +119,8 @@ class World:
     lock: Lock
     clock: Clock
     project: Project
-    tree: TreeSpec
-    """What the router's files need beside the upstreams."""
+    tree: Callable[[], TreeSpec]
+    """What the router's files need beside the upstreams; makes the secret at the first call."""
     user: str
     git: tuple[str, bool]
     watcher: Watcher = field(default=lambda line: None)

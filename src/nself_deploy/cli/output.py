@@ -68,6 +68,10 @@ class Lines:
         for warning in plan.warnings:
             self.note(f"  {self._paint('!', '33')} {warning}")
 
+    def diff(self, line: str) -> str:
+        """A line of a unified diff, coloured on a terminal."""
+        return self._paint(line, {"+": "32", "-": "31", "@": "36"}.get(line[:1], "0"))
+
     def _mark(self, status: StepStatus) -> str:
         return self._paint(f"[{status.value}]", _COLOURS[status])
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import click
 
+from nself_deploy import wiring
 from nself_deploy.app.deploy import Result
 from nself_deploy.app.world import World
 from nself_deploy.cli.options import common, deploy_options, flags_of
 from nself_deploy.cli.output import Lines, error_document, print_error, print_json
 from nself_deploy.core.document import PlanDocument, SettingLine, exit_status, plan_document, run_document, unchanged_document
 from nself_deploy.core.model import Strategy
-from nself_deploy.core.plan import Plan, Timing
+from nself_deploy.core.plan import Plan
 from nself_deploy.core.settings import Settings
 from nself_deploy.errors import Exit, GateRefused, NselfError, UsageError
 
@@ -61,7 +62,7 @@ def rollback(target: str | None, to: str, yes: bool, as_json: bool, directory: s
     flags = {**flags_of(options), "target": target}
 
     def go(world: World, settings: Settings, stop: asyncio.Event, ask: Callable[[Plan], None]) -> Coroutine[Any, Any, Result]:
-        return deploy.rollback(world, timing_of(settings), settings.target, stop, ask, to=to)
+        return deploy.rollback(world, wiring.timing_of(settings), settings.target, stop, ask, to=to)
 
     return _changing(flags, directory, as_json, "rollback", yes, go)
 
@@ -71,7 +72,6 @@ def rollback(target: str | None, to: str, yes: bool, as_json: bool, directory: s
 @common
 def expire_standby(seconds: float, as_json: bool, directory: str) -> int:
     """Wait, then remove a standby whose time is over."""
-    from nself_deploy import wiring
     from nself_deploy.app.standby import wait_and_expire
 
     async def go() -> None:
@@ -83,32 +83,21 @@ def expire_standby(seconds: float, as_json: bool, directory: str) -> int:
     return int(Exit.OK)
 
 
-def timing_of(settings: Settings) -> Timing:
-    """The limits of a run."""
-    return Timing(
-        health_timeout_s=settings.health_timeout_s,
-        min_uptime_s=settings.min_uptime_s,
-        drain_s=settings.drain_s,
-        standby_s=settings.standby_s,
-    )
-
-
 def _deploy(
     world: World, settings: Settings, stop: asyncio.Event, ask: Callable[[Plan], None]
 ) -> Coroutine[Any, Any, Result]:
     from nself_deploy.app import deploy
 
-    return deploy.deploy(world, timing_of(settings), settings.target, stop, ask)
+    return deploy.deploy(world, wiring.timing_of(settings), settings.target, stop, ask)
 
 
 def _plan(target: str | None, as_json: bool, directory: str, options: dict[str, Any]) -> int:
-    from nself_deploy import wiring
     from nself_deploy.app.planning import preview
 
     async def go() -> tuple[Plan, PlanDocument]:
         async with wiring.open_world(directory, {**flags_of(options), "target": target}, write=False) as opened:
             _strategy_is_available(opened.settings)
-            made = await preview(opened.world, timing_of(opened.settings), opened.settings.target)
+            made = await preview(opened.world, opened.timing, opened.settings.target)
             lines = tuple(SettingLine(s.name, s.value, s.origin) for s in opened.settings.listing())
             return made, plan_document(made, opened.world.project, lines)
 
@@ -154,7 +143,6 @@ async def _locked(
     flags: dict[str, Any], directory: str, as_json: bool, purpose: str, yes: bool, use_case: Any, lines: Lines,
     seen: dict[str, str],
 ) -> int:
-    from nself_deploy import wiring
 
     start, stop = time.monotonic(), asyncio.Event()
     _on_signals(stop, lines)
@@ -182,7 +170,7 @@ def _report(result: Result, duration_ms: int, as_json: bool, lines: Lines, root:
     if as_json:
         print_json(run_document(run, result.before, duration_ms))
     if status is Exit.OK:
-        _schedule_expiry(result, root)
+        wiring.schedule_expiry(result.plan, root)
         lines.note(f"Live: {run.plan.release} in {run.plan.candidate} after {duration_ms / 1000:.1f} s.")
     elif run.failure is not None:
         failure = run.failure
@@ -191,17 +179,6 @@ def _report(result: Result, duration_ms: int, as_json: bool, lines: Lines, root:
         words = "everything was undone" if run.ended else "not everything could be undone; the next command goes on"
         click.echo(f"  {where}; {words}.", err=True)
     return int(status)
-
-
-def _schedule_expiry(result: Result, root: str) -> None:
-    """A small process of its own removes the standby when its time is over (else the next command does)."""
-    from nself_deploy.core.effects import KeepWarm
-
-    for step in result.plan.steps:
-        if isinstance(step.effect, KeepWarm):
-            from nself_deploy import wiring
-
-            wiring.spawn_detached(["deploy", "expire-standby", f"{step.effect.seconds + 1:g}", "-C", root])
 
 
 def _gate(made: Plan, target: str, yes: bool, as_json: bool, lines: Lines) -> None:

@@ -127,9 +127,6 @@ class ServiceKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Activate | None,
         _text("A service without a route: start with its slot, or only when the slot goes live (never two at once)."),
     ] = None
-    direct: Annotated[
-        bool, _text("A shared service that the router reaches itself: its place in the nginx files stays as it is.")
-    ] = False
     probe: Annotated[ProbeKeys | None, _text("The HTTP request that proves it.")] = None
     health_timeout: Annotated[Duration | None, _lasting("1s", "1h", "How long it may take to become healthy.")] = None
 

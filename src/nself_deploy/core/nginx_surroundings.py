@@ -55,26 +55,14 @@ class Surroundings:
     def missing(self, lines: Iterable[Block]) -> list[ConfigError]:
         """The same as problems, for files that should have been changed already."""
         remedy = "Run nself deploy init, which shows and makes the change."
-        found = []
-        servers = servers_around(lines)
-        if servers and not any(self._included(http, HTTP) for http in self._config.https):
-            found.append(
-                ConfigError(
-                    f"{self._include(HTTP)} is missing in http {{}}.",
-                    remedy,
-                    where=self._config.sources.shown.get(self._config.sources.main, self._config.sources.main),
-                )
-            )
-        found += [
-            ConfigError(
-                f"{self._include(SERVER)} is missing in this server {{}}.",
-                remedy,
-                where=self._config.place(server.node),
-            )
-            for server in servers
-            if not self._included(server, SERVER)
+        try:
+            changes = self.changes(lines)
+        except ConfigError as error:
+            return [error]
+        return [
+            ConfigError(f"something is missing here: {change.reason}.", remedy, where=change.place)
+            for change in changes
         ]
-        return found
 
     def needs_default_access_log(self) -> bool:
         """Whether the files name no access log at http level."""

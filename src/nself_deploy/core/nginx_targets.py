@@ -195,9 +195,8 @@ class Finder:
         if not port_text.isdigit() or not variable.startswith(self._names.prefix + "_") or self._elsewhere(line):
             return
         port = int(port_text)
-        apps = sorted(
-            {name for name in self._services.apps.values() if self._names.stem(route_key(name, port)) == variable}
-        )
+        known = {*self._services.apps.values(), *(name for name, _ in self._services.published.values())}
+        apps = sorted(name for name in known if self._names.stem(route_key(name, port)) == variable)
         others = [
             name for name in self._services.others.values() if self._names.stem(route_key(name, port)) == variable
         ]

@@ -19,6 +19,8 @@ class Change:
     end: int
     new: str
     reason: str
+    place: str
+    """`file:line` of the directive that it is about."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,12 @@ class Writer:
         """Another value for one word of a directive (0 is its name)."""
         word = node.words[index]
         self._text(node)
-        return Change(node.file, word.start, word.end, new, self._reason(node, reason))
+        return Change(node.file, word.start, word.end, new, reason, self._config.place(node))
 
     def whole(self, node: Node, new: str, reason: str) -> Change:
         """Something else in place of a directive."""
         self._text(node)
-        return Change(node.file, node.start, node.end, new, self._reason(node, reason))
+        return Change(node.file, node.start, node.end, new, reason, self._config.place(node))
 
     def comment(self, node: Node, words: str, reason: str) -> Change:
         """A comment behind a directive, on its line."""
@@ -103,10 +105,7 @@ class Writer:
         return self._files[node.file]
 
     def _at(self, node: Node, offset: int, new: str, reason: str) -> Change:
-        return Change(node.file, offset, offset, new, self._reason(node, reason))
-
-    def _reason(self, node: Node, reason: str) -> str:
-        return f"{self._config.place(node)}: {reason}"
+        return Change(node.file, offset, offset, new, reason, self._config.place(node))
 
     def _inner_indent(self, node: Node) -> str:
         text = self._files[node.file]
@@ -138,7 +137,11 @@ def apply(files: Mapping[str, str], shown: Mapping[str, str], changes: Iterable[
             parts += [text[at : change.start], change.new]
             at = change.end
         new = "".join([*parts, text[at:]])
-        reasons = tuple(dict.fromkeys(change.reason for change in sorted(found, key=lambda c: (c.start, c.end))))
+        reasons = tuple(
+            dict.fromkeys(
+                f"{change.place}: {change.reason}" for change in sorted(found, key=lambda c: (c.start, c.end))
+            )
+        )
         if new != text:
             edits.append(FileEdit(file, shown.get(file, file), text, new, reasons))
     return tuple(edits)

@@ -6,7 +6,7 @@ and keeps plain copies of what runs in the slots from being started.
 
 from __future__ import annotations
 
-import os.path
+import posixpath
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -65,8 +65,8 @@ def _own_networks(router: Service, added: bool) -> list[tuple[str, Any]]:
 
 
 def _mounts(project: Project) -> list[dict[str, Any]]:
-    here = os.path.relpath(project.root, os.path.dirname(project.files[0])) if project.files else "."
-    base = f"./{os.path.normpath(os.path.join(here, '.nself/router'))}".replace("./../", "../")
+    here = posixpath.relpath(project.root, posixpath.dirname(project.files[0])) if project.files else "."
+    base = f"./{posixpath.normpath(posixpath.join(here, '.nself/router'))}".replace("./../", "../")
     return [
         {"type": "bind", "source": base, "target": ROUTER_DIR_IN_CONTAINER, "read_only": True},
         {"type": "bind", "source": f"{base}/log", "target": ROUTER_LOG_IN_CONTAINER},

@@ -159,11 +159,9 @@ def _check_keys(services: Mapping[str, Service], extension: Extension, routed: s
             "activate": keys.activate is not None and service.role is not Role.APP,
             "probe": keys.probe is not None and name not in routed,
             "health_timeout": keys.health_timeout is not None and service.role is not Role.APP,
-            "direct": keys.direct and service.role is not Role.SHARED,
         }
         why = {
             "probe": f"{name} has no route, so there is no port to probe",
-            "direct": f"{name} is {service.role} ({service.reason}), and only shared services are reached directly",
         }
         for key in (key for key, is_wrong in wrong.items() if is_wrong):
             text = why.get(key, f"{name} is {service.role} ({service.reason}), and `{key}` is for app services")

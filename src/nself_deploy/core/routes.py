@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
 from nself_deploy.core.extension import KEY, Extension
 from nself_deploy.core.extension_reader import Locate, nowhere, where
 from nself_deploy.core.model import Role, Route
+from nself_deploy.core.nginx_names import route_key
 from nself_deploy.core.roles import RoleChoice
 from nself_deploy.errors import ConfigError
-
-
-def route_key(service: str, port: int) -> str:
-    """The name of a route in nginx variables, files and log lines: `my-api` and 80 is `my_api_80`."""
-    return f"{re.sub(r'[^a-z0-9]', '_', service.lower())}_{port}"
 
 
 def project_routes(
@@ -23,14 +18,14 @@ def project_routes(
     choices: Mapping[str, RoleChoice],
     locate: Locate = nowhere,
 ) -> tuple[Route, ...]:
-    """All routes by key, each once; those to `direct` services are left out.
+    """All routes by key, each once.
 
     Raises:
         ConfigError: a route to a service that doesn't exist or has another role than app, or two with one key.
     """
     found: dict[str, Route] = {}
     for route, place in (
-        *((route, route.source) for route in nginx_routes if not extension.of(route.service).direct),
+        *((route, route.source) for route in nginx_routes),
         *_declared(extension, locate),
     ):
         _check_service(route, place, choices)
@@ -67,8 +62,8 @@ def _check_service(route: Route, place: str, choices: Mapping[str, RoleChoice]) 
     if choice.role is Role.SHARED:
         raise ConfigError(
             f"{route.service} is a shared service ({choice.reason}), and it is also routed.",
-            f"Under x-nself-deploy of {route.service}: `role: app` when each version has its own containers of it, "
-            "`direct: true` when the router goes on reaching the one that there is.",
+            "Remove the route: nginx reaches the one that there is by its name. Or set `x-nself-deploy: {role: app}` on "
+            "it, if each version is to have its own containers of it.",
             where=place,
         )
     if choice.role is not Role.APP:

@@ -28,8 +28,10 @@ ZERO_TIME = datetime(1, 1, 1, tzinfo=UTC)
 ERROR_LIMIT = 16_000
 """Characters of an error that are kept."""
 
-_REMEDY = ("Restore it from a backup, or look at it and move it away: the journal has the truth, "
-           "and the next deploy writes this file again.")
+_REMEDY = (
+    "Restore it from a backup, or look at it and move it away: the journal has the truth, "
+    "and the next deploy writes this file again."
+)
 
 _DEPLOY_KEYS = ("strategy", "target", "started_at", "completed_at", "success", "canary_percent", "rolled_back")
 

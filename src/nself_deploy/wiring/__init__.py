@@ -1,0 +1,192 @@
+"""The only place that builds adapters: from a directory and flags to a `World` that a use case can work with.
+
+Heavy adapters are imported when they are first needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nself_deploy.adapters.journal import Journal
+from nself_deploy.adapters.lock import FileLock
+from nself_deploy.adapters.project_files import find_project_files, write_override
+from nself_deploy.adapters.release_files import ReleaseFiles
+from nself_deploy.adapters.state_files import StateFiles
+from nself_deploy.adapters.system import SystemClock, git_info, lock_owner, user_name
+from nself_deploy.app.ports import Clock, Engine
+from nself_deploy.app.world import World
+from nself_deploy.core.effects import KeepWarm
+from nself_deploy.core.model import Project, Slot
+from nself_deploy.core.plan import Plan, Timing
+from nself_deploy.core.settings import Settings, resolve_settings
+from nself_deploy.errors import ConfigError, UsageError
+from nself_deploy.wiring.reading import Read, read
+
+
+@dataclass
+class Opened:
+    """A project that was opened."""
+
+    world: World
+    settings: Settings
+
+    @property
+    def timing(self) -> Timing:
+        """The limits of a run."""
+        return timing_of(self.settings)
+
+
+class Files:
+    """The files of ours in a project."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._releases = ReleaseFiles(root)
+
+    def write_slot(self, release_id: str, slot: Slot, model: dict[str, Any]) -> str:
+        """A slot's compiled Compose file; its path."""
+        return self._releases.write_slot(release_id, slot, model)
+
+    def slot_file(self, release_id: str, slot: Slot) -> str:
+        """Where it is, or would be."""
+        return self._releases.slot_file(release_id, slot)
+
+    def write_override(self, model: dict[str, Any]) -> str:
+        """The generated override; its path."""
+        return str(write_override(self._root, model, os.environ))
+
+    def override_files(self) -> tuple[str, ...]:
+        """The generated override, if it has been written."""
+        override = find_project_files(self._root, os.environ).override
+        return (override,) if override else ()
+
+    def file_hashes(self, project: Project) -> dict[str, str]:
+        """sha256 of the files that the release reads."""
+        return self._releases.file_hashes(project)
+
+
+class _LazyEngine:
+    """The container engine, made at the first question: what needs none does not pay for its import."""
+
+    def __init__(self, pool: str) -> None:
+        self._pool = pool
+        self._engine: Engine | None = None
+
+    def get(self) -> Engine:
+        """The engine's adapter."""
+        if self._engine is None:
+            from nself_deploy.adapters.docker_engine import DockerEngine
+
+            self._engine = DockerEngine(pool=self._pool)
+        return self._engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.get(), name)
+
+    async def close(self) -> None:
+        """Let go of connections, if there are any."""
+        if self._engine is not None:
+            await self._engine.close()
+
+
+def timing_of(settings: Settings) -> Timing:
+    """The limits of a run."""
+    return Timing(
+        health_timeout_s=settings.health_timeout_s,
+        min_uptime_s=settings.min_uptime_s,
+        drain_s=settings.drain_s,
+        standby_s=settings.standby_s,
+    )
+
+
+def clock() -> Clock:
+    """Time."""
+    return SystemClock()
+
+
+def check_flags(flags: Mapping[str, object]) -> None:
+    """Raise UsageError for a flag that can't be, without looking at a project."""
+    resolve_settings(flags, os.environ)
+
+
+def open_store(directory: str) -> Journal:
+    """The journal of a project, to read."""
+    return Journal.open(find_project_files(directory, os.environ).root, create=False)
+
+
+@contextlib.asynccontextmanager
+async def open_world(directory: str, flags: Mapping[str, object], *, write: bool) -> AsyncIterator[Opened]:
+    """Open a project that has a router and routes.
+
+    Raises:
+        ConfigError: something in its files is wrong, or `init` has not been run.
+    """
+    from nself_deploy.wiring.router import open_router
+
+    source = await read(directory, flags)
+    settings = source.settings
+    if settings.target != "local" and os.environ.get(f"NSELF_DEPLOY_HOST_{settings.target.upper()}"):
+        raise UsageError(
+            f"NSELF_DEPLOY_HOST_{settings.target.upper()} names another host; this version deploys to the engine "
+            "that the docker command uses.", "Set DOCKER_HOST, or unset the variable.",
+        )
+    engine = _LazyEngine(settings.subnet_pool)
+    root = Path(source.found.root)
+    routed = await open_router(source, engine, settings)
+    if not routed.project.routes:
+        raise ConfigError(
+            "Nothing is routed to a service of this project yet.", "Run nself deploy init.", where=source.found.files[0]
+        )
+    with contextlib.closing(Journal.open(root, create=write)) as journal:
+        try:
+            yield Opened(await _world(root, source, engine, routed, journal), settings)
+        finally:
+            await engine.close()
+
+
+async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Journal) -> World:
+    from nself_deploy.adapters.compose import DockerCompose
+    from nself_deploy.adapters.probe import HttpProber
+
+    return World(
+        root=root,
+        engine=engine,
+        compose=DockerCompose(),
+        router=routed.router,
+        prober=HttpProber(),
+        store=journal,
+        states=StateFiles(root),
+        files=Files(root),
+        lock=FileLock(root, source.settings.target, lock_owner),
+        clock=SystemClock(),
+        project=routed.project,
+        tree=routed.tree,
+        user=user_name(),
+        git=await git_info(root),
+    )
+
+
+def spawn_detached(args: list[str]) -> None:
+    """Start our own program in the background, without a terminal, and let it go."""
+    subprocess.Popen(
+        [sys.executable, "-m", "nself_deploy.cli.main", *args],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True, close_fds=True, cwd="/",
+    )
+
+
+def schedule_expiry(plan: Plan, root: str) -> None:
+    """A small process of its own removes the standby when its time is over (else the next command does)."""
+    for effect in _standbys(plan):
+        spawn_detached(["deploy", "expire-standby", f"{effect.seconds + 1:g}", "-C", root])
+
+
+def _standbys(plan: Plan) -> Iterator[KeepWarm]:
+    return (step.effect for step in plan.steps if isinstance(step.effect, KeepWarm))
