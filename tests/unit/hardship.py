@@ -29,8 +29,14 @@ _NEW_MOUNTS, _PRIVATE_RECURSIVE = 0x00020000, (1 << 18) | (1 << 14)
 def a_run(run_id: str = "run-1", steps: int = 3) -> Run:
     """A run at its first step."""
     plan = Plan(
-        kind=Kind.DEPLOY, strategy=Strategy.BLUE_GREEN, target="local", project="shop", release="r2",
-        previous_release="r1", live=Slot.BLUE, candidate=Slot.GREEN,
+        kind=Kind.DEPLOY,
+        strategy=Strategy.BLUE_GREEN,
+        target="local",
+        project="shop",
+        release="r2",
+        previous_release="r1",
+        live=Slot.BLUE,
+        candidate=Slot.GREEN,
         steps=tuple(Step(f"step-{n}", f"Step {n}", do.RemoveSlot(Slot.GREEN)) for n in range(steps)),
     )
     return advance(new_run(run_id, plan, "2026-11-22T21:00:00.000Z"), Begin())[0]
@@ -147,9 +153,7 @@ class Victim:
 
 
 @contextmanager
-def victims(
-    count: int, work: Callable[[Callable[[int], None]], None], acknowledged: int
-) -> Iterator[list[Victim]]:
+def victims(count: int, work: Callable[[Callable[[int], None]], None], acknowledged: int) -> Iterator[list[Victim]]:
     """So many of them, each of which has acknowledged so often; none lives on."""
     made = [Victim(work) for _ in range(count)]
     try:

@@ -74,7 +74,7 @@ def test_damage_inside_is_met_when_it_is_read(project: Path) -> None:
     path = journal_of(project)
     data = bytearray(path.read_bytes())
     for start in range(4096, len(data), 4096):
-        data[start:start + 200] = b"\xa5" * 200
+        data[start : start + 200] = b"\xa5" * 200
     path.write_bytes(data)
     with pytest.raises(StateFileError) as caught:
         read_everything(project, create=True)

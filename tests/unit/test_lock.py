@@ -30,6 +30,7 @@ def lock(root: Path, target: str = "local") -> FileLock:
 @contextmanager
 def holder(root: Path, *, with_child: bool = False) -> Iterator[Victim]:
     """A process that has the lock (and started a program, whose pid is its second number)."""
+
     def work(acknowledge: Callable[[int], None]) -> None:
         lock(root).acquire("deploy blue-green")
         acknowledge(1)
@@ -65,8 +66,14 @@ def test_a_refusal_says_who_since_when_doing_what_and_what_to_do(tmp_path: Path)
         with pytest.raises(Locked) as caught:
             lock(tmp_path).acquire("rollback")
 
-    assert owner == LockOwner(system.user_name(), system.host_name(), victim.pid, system.boot_id(),
-                              "deploy blue-green", owner.since if owner else "")
+    assert owner == LockOwner(
+        system.user_name(),
+        system.host_name(),
+        victim.pid,
+        system.boot_id(),
+        "deploy blue-green",
+        owner.since if owner else "",
+    )
     assert caught.value.exit_status is Exit.LOCKED and caught.value.retryable
     for word in (owner.user, owner.host, str(owner.pid), owner.since, "deploy blue-green", "local", LOCK_FILE):
         assert word in str(caught.value)

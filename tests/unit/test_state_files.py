@@ -31,8 +31,16 @@ from nself_deploy.errors import Exit, StateFileError, UsageError
 
 MOMENT = datetime(2026, 11, 22, 21, 30, 0, 250_000, tzinfo=UTC)
 STATE = StrategyState(
-    schema_version=1, strategy=Strategy.CANARY, target="prod", started_at=MOMENT, completed_at=MOMENT, success=False,
-    canary_percent=0, rolled_back=True, error="web: answered 503", blue_green_state_file=BLUE_GREEN_STATE_FILE,
+    schema_version=1,
+    strategy=Strategy.CANARY,
+    target="prod",
+    started_at=MOMENT,
+    completed_at=MOMENT,
+    success=False,
+    canary_percent=0,
+    rolled_back=True,
+    error="web: answered 503",
+    blue_green_state_file=BLUE_GREEN_STATE_FILE,
 )
 WRITTEN_IN_GO = b"""{
   "schema_version": 1,
@@ -58,9 +66,16 @@ def test_the_deploy_state_has_the_documents_keys_and_comes_back(tmp_path: Path) 
     path = tmp_path / DEPLOY_STATE_FILE
 
     assert json.loads(path.read_text()) == {
-        "schema_version": 1, "strategy": "canary", "target": "prod", "started_at": "2026-11-22T21:30:00.250000Z",
-        "completed_at": "2026-11-22T21:30:00.250000Z", "success": False, "canary_percent": 0, "rolled_back": True,
-        "error": "web: answered 503", "blue_green_state_file": ".nself/bluegreen/state.json",
+        "schema_version": 1,
+        "strategy": "canary",
+        "target": "prod",
+        "started_at": "2026-11-22T21:30:00.250000Z",
+        "completed_at": "2026-11-22T21:30:00.250000Z",
+        "success": False,
+        "canary_percent": 0,
+        "rolled_back": True,
+        "error": "web: answered 503",
+        "blue_green_state_file": ".nself/bluegreen/state.json",
     }
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert files.load_deploy_state(tmp_path) == STATE
@@ -70,8 +85,14 @@ def test_empty_texts_are_left_out_and_missing_times_are_the_zero_time(tmp_path: 
     files.save_deploy_state(str(tmp_path), StrategyState())
 
     assert json.loads((tmp_path / DEPLOY_STATE_FILE).read_text()) == {
-        "schema_version": 1, "strategy": "", "target": "", "started_at": "0001-01-01T00:00:00Z",
-        "completed_at": "0001-01-01T00:00:00Z", "success": False, "canary_percent": 0, "rolled_back": False,
+        "schema_version": 1,
+        "strategy": "",
+        "target": "",
+        "started_at": "0001-01-01T00:00:00Z",
+        "completed_at": "0001-01-01T00:00:00Z",
+        "success": False,
+        "canary_percent": 0,
+        "rolled_back": False,
     }
     assert files.load_deploy_state(tmp_path) == StrategyState(schema_version=1)
 
@@ -205,11 +226,17 @@ def test_blue_green_and_rollback_states_come_back(tmp_path: Path) -> None:
     files.save_rollback_state(tmp_path, "prod", "api", prior)
 
     assert json.loads((tmp_path / BLUE_GREEN_STATE_FILE).read_text()) == {
-        "active": "blue", "blue_version": "r1", "green_version": "r2", "canary_percent": 10,
-        "last_deploy": "2026-11-22T21:30:00.250000Z", "last_rollback": "0001-01-01T00:00:00Z",
+        "active": "blue",
+        "blue_version": "r1",
+        "green_version": "r2",
+        "canary_percent": 10,
+        "last_deploy": "2026-11-22T21:30:00.250000Z",
+        "last_rollback": "0001-01-01T00:00:00Z",
     }
     assert json.loads((tmp_path / ".nself/rollback-state/prod/api.json").read_text()) == {
-        "prior_tag": "shop-api:1", "prior_hash": "sha256:abc", "updated_at": "2026-11-22T21:30:00.250000Z",
+        "prior_tag": "shop-api:1",
+        "prior_hash": "sha256:abc",
+        "updated_at": "2026-11-22T21:30:00.250000Z",
     }
     assert files.load_blue_green_state(tmp_path) == split
     assert files.load_rollback_state(tmp_path, "prod", "api") == prior
@@ -251,15 +278,28 @@ def test_a_linked_directory_is_refused(tmp_path: Path) -> None:
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-moments = st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-7)), timezone(timedelta(hours=5.5))]),
-                       min_value=datetime(2, 1, 1), max_value=datetime(9998, 1, 1))
+moments = st.datetimes(
+    timezones=st.sampled_from([UTC, timezone(timedelta(hours=-7)), timezone(timedelta(hours=5.5))]),
+    min_value=datetime(2, 1, 1),
+    max_value=datetime(9998, 1, 1),
+)
 
 
-@given(st.builds(
-    StrategyState, schema_version=st.just(1), strategy=st.sampled_from([*Strategy, None]), target=st.text(),
-    started_at=moments, completed_at=moments, success=st.booleans(), canary_percent=st.integers(0, 100),
-    rolled_back=st.booleans(), error=st.text(), blue_green_state_file=st.text(),
-))
+@given(
+    st.builds(
+        StrategyState,
+        schema_version=st.just(1),
+        strategy=st.sampled_from([*Strategy, None]),
+        target=st.text(),
+        started_at=moments,
+        completed_at=moments,
+        success=st.booleans(),
+        canary_percent=st.integers(0, 100),
+        rolled_back=st.booleans(),
+        error=st.text(),
+        blue_green_state_file=st.text(),
+    )
+)
 def test_every_state_comes_back_as_it_was(state: StrategyState) -> None:
     assert decode_deploy_state(encode_deploy_state(state), "x") == state
 
