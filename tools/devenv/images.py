@@ -124,6 +124,7 @@ def build(recipe: Recipe, digest: str, target: Path) -> None:
         for old in target.parent.glob(f"{recipe.key}-*"):
             old.unlink()
         target.with_suffix(".json").write_text(json.dumps({"packages": files}, indent=1) + "\n", encoding="utf-8")
+        draft.chmod(0o600)  # the machine's pip settings in it may hold a password
         draft.rename(target)
 
 

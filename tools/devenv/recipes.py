@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import os
-import re
 import shutil
 import subprocess
 import zipfile
@@ -38,7 +37,7 @@ BASE = (
     "tzdata",
     "util-linux",
 )
-_PIP_SETTINGS = ("index-url", "trusted-host", "timeout", "retries", "proxy")
+_PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "timeout", "retries", "proxy")
 _STDLIB_NOT_WANTED = ("test", "idlelib", "turtledemo", "tkinter")
 
 
@@ -115,23 +114,20 @@ def machine_certificates() -> str:
 
 def machine_pip_settings() -> str:
     """The machine's pip settings that make sense in a container, as a pip configuration file."""
-    done = subprocess.run(
-        ["python3", "-m", "pip", "config", "list"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    found = dict(re.findall(r"^(?:global|:env:|install)\.([a-z-]+)='([^']*)'$", done.stdout, re.MULTILINE))
-    kept = {key: found[key] for key in _PIP_SETTINGS if key in found}
-    remote = [url for url in found.get("extra-index-url", "").split() if not url.startswith("file:")]
-    if remote:
-        kept["extra-index-url"] = " ".join(remote)
+    home = Path.home()
+    files = [Path("/etc/pip.conf"), home / ".pip/pip.conf", home / ".config/pip/pip.conf"]
     parser = configparser.ConfigParser(interpolation=None)
-    parser["global"] = {"cert": "/etc/ssl/certs/ca-certificates.crt", "root-user-action": "ignore", **kept}
-    return "".join(
-        f"{line}\n" for line in ("[global]", *(f"{key} = {value}" for key, value in parser["global"].items()))
-    )
+    parser.read([*files, os.environ.get("PIP_CONFIG_FILE", os.devnull)], encoding="utf-8")
+    found = dict(parser["global"]) if parser.has_section("global") else {}
+    found |= {
+        key: os.environ[name] for key in _PIP_SETTINGS if (name := f"PIP_{key.upper().replace('-', '_')}") in os.environ
+    }
+    kept = {"cert": "/etc/ssl/certs/ca-certificates.crt", "root-user-action": "ignore"}
+    for key in _PIP_SETTINGS:
+        usable = [word for word in found.get(key, "").split() if not word.startswith(("file:", "/"))]
+        if usable:
+            kept[key] = " ".join(usable)
+    return "".join(f"{line}\n" for line in ("[global]", *(f"{key} = {value}" for key, value in kept.items())))
 
 
 def prepare_postgres(root: Path) -> None:
