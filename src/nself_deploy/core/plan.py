@@ -174,10 +174,12 @@ def _prepare(
     if candidate in facts.occupied:
         steps.append(Step("vacate", f"Remove {_was(facts, candidate)} {candidate}", do.RemoveSlot(candidate)))
     steps.append(Step("networks", "Prepare networks", do.PrepareNetworks(release.id)))
-    if facts.stopped_shared or (router and not facts.router_running):
-        steps.append(Step("shared", "Start shared services", do.StartShared(facts.stopped_shared, router)))
+    if facts.stopped_shared:
+        steps.append(Step("shared", "Start shared services", do.StartShared(facts.stopped_shared)))
     initial = Split.all_to(facts.live or candidate)
     steps.append(Step("router", "Configure router", do.InstallRouter(release.id, candidate, initial)))
+    if router and not facts.router_running:
+        steps.append(Step("router-up", "Start router", do.StartShared((), router)))
     for job in release.jobs():
         effect = do.RunJob(release.id, candidate, job.name, timing.job_timeout_s)
         clean = Step("undo:job", f"Remove {candidate}", do.RemoveSlot(candidate))
@@ -282,6 +284,8 @@ def _changes(
     if candidate in facts.occupied:
         lines.append(Change("-", f"{candidate}: {_was(facts, candidate)}", "its place is needed"))
     lines += [Change("+", f"{s} (shared)", "is not running") for s in facts.stopped_shared]
+    if project.router and project.router.service and not facts.router_running:
+        lines.append(Change("+", f"{project.router.service} (router)", "is not running"))
     for service in project.with_role(Role.SHARED):
         if service.name not in facts.stopped_shared:
             lines.append(Change("=", f"{service.name} (shared)", "never touched by blue-green"))

@@ -62,8 +62,8 @@ def _check_service(route: Route, place: str, choices: Mapping[str, RoleChoice]) 
     if choice.role is Role.SHARED:
         raise ConfigError(
             f"{route.service} is a shared service ({choice.reason}), and it is also routed.",
-            "Remove the route: nginx reaches the one that there is by its name. Or set `x-nself-deploy: {role: app}` on "
-            "it, if each version is to have its own containers of it.",
+            "Remove the route: nginx reaches the one that there is by its name. Or set `x-nself-deploy: {role: app}` "
+            "on it, if each version is to have its own containers of it.",
             where=place,
         )
     if choice.role is not Role.APP:
