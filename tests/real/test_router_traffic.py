@@ -1,0 +1,296 @@
+"""Moving traffic on real nginx: nothing is lost, shares are what they say, and what is in flight is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from nself_deploy.core.model import Slot, Split
+from nself_deploy.errors import RouterError
+from tests.real.router_parts import KINDS, Backend, Bench, Client, ask, simple, slots, until
+
+pytestmark = pytest.mark.real
+
+
+class Live:
+    """A router with two slots behind it."""
+
+    def __init__(self, bench: Bench, blue: Backend, green: Backend, plain: Backend) -> None:
+        self.bench, self.blue, self.green, self.plain = bench, blue, green, plain
+        self.router = bench.router
+
+    async def to(self, split: Split) -> None:
+        await self.router.move(split)
+        await self.router.confirm(split)
+
+
+@pytest.fixture(params=["host", "container"])
+async def live(request: pytest.FixtureRequest) -> AsyncIterator[Live]:
+    bench = KINDS[request.param]()
+    async with slots(bench) as (blue, green, plain):
+        try:
+            simple(bench, plain)
+            bench.edit()
+            spec = bench.spec({Slot.BLUE: [blue.address], Slot.GREEN: [green.address]})
+            await bench.router.move(Split.all_to(Slot.BLUE))
+            await bench.router.install(spec)
+            await bench.start()
+            blue.heads.clear()
+            yield Live(bench, blue, green, plain)
+        finally:
+            await bench.close()
+
+
+async def test_flips_under_load_lose_nothing(live: Live) -> None:
+    failures: list[str] = []
+    answers = 0
+    done = asyncio.Event()
+
+    async def client(number: int) -> None:
+        nonlocal answers
+        while not done.is_set():
+            try:
+                async with Client(live.bench.address) as one:
+                    for _ in range(25 if number % 2 else 1):
+                        reply = await one.ask("/x", "POST", b"a" * 2000, User_Agent=str(number))
+                        answers += 1
+                        if reply.status != 200:
+                            failures.append(str(reply.status))
+                        await asyncio.sleep(0.004)
+            except (OSError, asyncio.IncompleteReadError) as error:
+                failures.append(repr(error))
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(12):
+            group.create_task(client(number))
+        slow = []
+        for turn in range(24):
+            slot, other = (Slot.GREEN, live.blue) if turn % 2 == 0 else (Slot.BLUE, live.green)
+            start = time.monotonic()
+            await live.to(Split.all_to(slot))
+            slow.append(time.monotonic() - start)
+            async with asyncio.timeout(10):
+                while await live.router.in_flight(slot.other):
+                    await asyncio.sleep(0.005)
+            before = other.served
+            await asyncio.sleep(0.03)
+            assert other.served == before
+        done.set()
+
+    assert failures == []
+    assert answers > 500
+    assert sorted(slow)[len(slow) // 2] < 0.2
+
+
+async def test_shares_are_sticky_and_only_grow(live: Live) -> None:
+    async def green_agents() -> set[int]:
+        async with Client(live.bench.address) as client:
+            return {n for n in range(1000) if (await client.ask("/", User_Agent=f"agent {n}")).text.startswith("green")}
+
+    found = {}
+    for percent in (1, 10, 50):
+        await live.to(Split(Slot.BLUE, Slot.GREEN, percent))
+        found[percent] = await green_agents()
+        assert found[percent] == await green_agents()
+
+    assert found[1] < found[10] < found[50]
+    assert 2 <= len(found[1]) <= 25
+    assert 65 <= len(found[10]) <= 140
+    assert 440 <= len(found[50]) <= 560
+
+
+async def test_green_can_be_the_base(live: Live) -> None:
+    await live.to(Split(Slot.GREEN, Slot.BLUE, 100))
+    assert (await ask(live.bench.address)).text.startswith("blue")
+    await live.to(Split(Slot.GREEN, Slot.BLUE, 1))
+    assert (await ask(live.bench.address, User_Agent="agent 0")).text.startswith("green")
+
+
+@pytest.mark.parametrize(("held", "said"), [(1, 1), (3, 2), (5, 4)])
+async def test_requests_in_flight_are_counted(live: Live, held: int, said: int) -> None:
+    assert await live.router.in_flight(Slot.BLUE) == 0
+    waiting = [asyncio.create_task(ask(live.bench.address, f"/hold/{n}")) for n in range(held)]
+    await until(lambda: _is(live.blue.held == held), "all are held")
+
+    assert await live.router.in_flight(Slot.BLUE) == said
+    assert await live.router.in_flight(Slot.GREEN) == 0
+    await live.to(Split.all_to(Slot.GREEN))
+    assert await live.router.in_flight(Slot.BLUE) == said
+
+    live.blue.release()
+    assert {(await one).text.split("\n")[0] for one in waiting} == {"blue"}
+    await until(lambda: _nothing(live, Slot.BLUE), "nothing is in flight")
+
+
+async def test_an_upgraded_connection_counts_until_it_ends(live: Live) -> None:
+    async with Client(live.bench.address) as client:
+        reply_head = "GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"
+        await client.send(reply_head.encode())
+        assert (await client.reply()).status == 101
+        await live.to(Split.all_to(Slot.GREEN))
+        assert await live.router.in_flight(Slot.BLUE) == 1
+    await until(lambda: _nothing(live, Slot.BLUE), "the WebSocket has gone")
+
+
+async def test_an_upload_that_nginx_still_buffers_counts(live: Live) -> None:
+    async with Client(live.bench.address) as client:
+        await client.send(b"POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 4000\r\n\r\n" + b"x" * 1000)
+        await until(lambda: _counts(live, Slot.BLUE, 1), "the upload is counted")
+        await live.to(Split.all_to(Slot.GREEN))
+        assert live.blue.heads == live.green.heads == []
+        assert await live.router.in_flight(Slot.BLUE) == 1
+
+        await client.send(b"x" * 3000)
+        assert (await client.reply()).text.startswith("blue")
+
+
+async def test_an_internal_redirect_keeps_the_slot(live: Live) -> None:
+    """A request that nginx sends on inside itself stays where it was decided, also when traffic moved meanwhile."""
+    text = live.bench.conf.read_text()
+    app = text[text.index("proxy_pass"):].split(";")[0]
+    extra = f"""        location = /first {{ {app}; proxy_intercept_errors on; error_page 418 = /second; }}
+        location = /second {{ {app}; }}
+"""
+    live.bench.conf.write_text(text.replace("        location / {", extra + "        location / {", 1))
+    await live.bench.stop()
+    await live.bench.start()
+    live.blue.status = 418
+    live.green.status = 200
+    waiting = asyncio.create_task(ask(live.bench.address, "/first"))
+    assert (await waiting).status == 418
+    assert [head.split(b" ")[1] for head in live.blue.heads[-2:]] == [b"/first", b"/second"]
+    assert not any(b"/second" in head for head in live.green.heads)
+
+
+async def test_nothing_about_slots_is_public(live: Live) -> None:
+    public = [await ask(live.bench.address, target) for target in
+              ("/", "/nself", "/tree", f"/{'0' * 64}/tree", f"/{live.router.base_spec().secret}/tree")]
+    for reply in public:
+        assert not any("nself" in f"{k}{v}".lower() or v in ("blue", "green") for k, v in reply.headers.items())
+    for header in ("X-Nself-Slot", "X-Slot", "nself_shop_slot"):
+        reply = await ask(live.bench.address, "/", **{header: "green"})
+        assert reply.text.startswith("blue")
+
+    await live.router.observe()
+    seen = json.loads((live.bench.directory / "address.json").read_text())
+    host, _, port = seen["address"].rpartition(":")
+    for target in ("/", "/tree", "/split/00", "/inflight/blue/1", f"/{'0' * 64}/tree"):
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await ask((host, int(port)), target)
+    assert (live.bench.directory / "secret").stat().st_mode & 0o777 == 0o600
+    assert (live.bench.directory / "tree" / "probe.conf").stat().st_mode & 0o777 == 0o600
+
+
+async def test_the_access_log_says_who_served_what(live: Live) -> None:
+    log = live.bench.directory / "log" / "access.log"
+    await ask(live.bench.address, "/one?q=%22", User_Agent='a "quoted" one')
+    await live.to(Split.all_to(Slot.GREEN))
+    live.green.status = 503
+    await ask(live.bench.address, "/two", User_Agent="b")
+    await live.router.in_flight(Slot.BLUE)
+    await until(lambda: _is(len(log.read_text().splitlines()) >= 2), "two lines")
+
+    first, second = [json.loads(line) for line in log.read_text().splitlines()][-2:]
+    route = live.bench.routes()[0].key
+    assert (first["slot"], first["route"], first["status"]) == ("blue", route, "200")
+    assert (second["slot"], second["route"], second["status"]) == ("green", route, "503")
+    assert first["upstream_addr"] == live.blue.address
+    assert second["upstream_status"] == "503"
+    assert isinstance(first["time"], float) and isinstance(first["request_time"], float)
+    assert len(first["client"]) == 6 and first["client"].isdigit() and first["client"] != second["client"]
+    assert "quoted" not in log.read_text() and "127.0.0.1\"" not in log.read_text()
+
+
+async def test_probing_a_slot_through_the_router(live: Live) -> None:
+    from nself_deploy.core.model import Probe
+
+    route = live.bench.routes()[0]
+    answer = await live.router.probe(route, Slot.GREEN, Probe("/health?a=b%2Fc&d", "shop.example"))
+    assert answer.ok and answer.status == 200
+    head = live.green.heads[-1].decode()
+    assert head.startswith("GET /health?a=b%2Fc&d HTTP/1.1\r\n")
+    assert "\r\nHost: shop.example\r\n" in head
+    assert "nself" not in head.lower() and live.router.base_spec().secret not in head
+    assert not live.blue.heads
+
+    live.green.status = 500
+    refused = await live.router.probe(route, Slot.GREEN, Probe("/"))
+    assert not refused.ok and refused.status == 500 and "answered 500" in refused.detail
+    await live.green.stop()
+    gone = await live.router.probe(route, Slot.GREEN, Probe("/"))
+    assert not gone.ok and gone.status == 502
+    assert await live.router.in_flight(Slot.GREEN) == 0
+
+
+async def test_a_router_that_is_down_says_so(live: Live) -> None:
+    await live.router.observe()
+    await live.bench.stop()
+
+    await live.router.move(Split.all_to(Slot.GREEN))
+    with pytest.raises(RouterError, match="is not running"):
+        await live.router.confirm(Split.all_to(Slot.GREEN), timeout_s=1)
+    with pytest.raises(RouterError, match="is not running"):
+        await live.router.in_flight(Slot.BLUE)
+    state = await live.router.observe()
+    assert not state.running and state.loaded_tree == "" and state.tree and state.split == Split.all_to(Slot.GREEN)
+
+    await live.bench.start()
+    assert (await ask(live.bench.address)).text.startswith("green")
+    await live.router.confirm(Split.all_to(Slot.GREEN))
+
+
+async def test_moves_and_questions_need_no_engine(live: Live) -> None:
+    await live.router.observe()
+    bench = live.bench
+    before = getattr(bench, "asked", 0)
+    await live.to(Split(Slot.BLUE, Slot.GREEN, 10))
+    await live.to(Split.all_to(Slot.GREEN))
+    assert await live.router.in_flight(Slot.BLUE) == 0
+    assert getattr(bench, "asked", 0) == before
+
+
+async def _is(fact: bool) -> bool:
+    return fact
+
+
+async def _nothing(live: Live, slot: Slot) -> bool:
+    return await live.router.in_flight(slot) == 0
+
+
+async def _counts(live: Live, slot: Slot, number: int) -> bool:
+    return await live.router.in_flight(slot) == number
+
+
+async def test_cookies_and_random_splits(live: Live) -> None:
+    bench = live.bench
+    servers = {Slot.BLUE: [live.blue.address], Slot.GREEN: [live.green.address]}
+    await live.to(Split(Slot.BLUE, Slot.GREEN, 50))
+
+    await bench.router.install(bench.spec(servers, sticky="cookie:sid"))
+    async with Client(bench.address) as client:
+        by_cookie = {n: {(await client.ask("/", Cookie=f"sid={n}", User_Agent=str(k))).text[:4] for k in range(5)} for n in range(40)}
+    assert all(len(seen) == 1 for seen in by_cookie.values())
+    assert len({next(iter(seen)) for seen in by_cookie.values()}) == 2
+
+    await bench.router.install(bench.spec(servers, sticky="random"))
+    async with Client(bench.address) as client:
+        seen = [(await client.ask("/")).text[:4] for _ in range(200)]
+    assert 60 < seen.count("gree") < 140
+
+
+async def test_an_idle_connection_does_not_outlive_its_slot(live: Live) -> None:
+    from nself_deploy.core.model import Route
+
+    route = live.bench.routes()[0]
+    kept = Route(route.key, route.service, route.port, keepalive=8)
+    await live.bench.router.install(live.bench.spec({Slot.BLUE: [live.blue.address]}, [kept]))
+    await ask(live.bench.address)
+    assert live.blue._tasks
+    with contextlib.suppress(TimeoutError):
+        await until(lambda: _is(not live.blue._tasks), "idle connections are closed", 6)
+    assert not live.blue._tasks
