@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -15,14 +13,12 @@ from pathlib import Path
 import pytest
 
 from nself_deploy.adapters.docker_engine import DockerEngine
-from nself_deploy.adapters.docker_host import EngineAddress, find_engine
-from nself_deploy.core.model import LABEL_NETWORK, LABEL_PROJECT, LABEL_SLOT, Slot, twin_name
-from nself_deploy.errors import EngineError, ImageError
-from tests.real.things import BUSYBOX, Things, docker, until
+from nself_deploy.adapters.docker_host import find_engine
+from nself_deploy.core.model import LABEL_PROJECT, LABEL_SLOT, Slot
+from nself_deploy.errors import EngineError
+from tests.real.things import BUSYBOX, Things, docker, engine_at, until
 
 pytestmark = pytest.mark.real
-POOL = "10.214.0.0/18"
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
 @pytest.fixture
@@ -30,16 +26,6 @@ def things() -> Iterator[Things]:
     made = Things()
     yield made
     made.clean()
-
-
-@contextlib.asynccontextmanager
-async def engine_at(host: str = "", pool: str = POOL) -> AsyncIterator[DockerEngine]:
-    """An engine by address (the docker command's own by default), closed afterwards."""
-    made = DockerEngine(EngineAddress(host, "the test") if host else None, pool=pool)
-    try:
-        yield made
-    finally:
-        await made.close()
 
 
 @pytest.fixture
@@ -164,202 +150,6 @@ async def test_logs(engine: DockerEngine, things: Things) -> None:
     terminal = things.run("sh", "-c", "echo on a terminal", name="tty", options=("-t",))
     docker("wait", terminal)
     assert await engine.logs(terminal) == ["on a terminal"]
-
-
-async def test_slot_networks(engine: DockerEngine, things: Things) -> None:
-    name = twin_name(things.name, Slot.GREEN, "default")
-    made = await engine.ensure_network(things.name, Slot.GREEN, "default", name=name, internal=False)
-    again = await engine.ensure_network(things.name, Slot.GREEN, "default", name=name, internal=False)
-    inner = await engine.ensure_network(
-        things.name, Slot.BLUE, "back", internal=True, name=twin_name(things.name, Slot.BLUE, "back")
-    )
-
-    assert made == again
-    assert (made.slot, made.network, made.internal, inner.internal) == (Slot.GREEN, "default", False, True)
-    assert made.subnet != inner.subnet
-    assert made.subnet.startswith("10.214.")
-    assert await engine.networks(things.name) == [inner, made]
-    assert docker("network", "inspect", "-f", f'{{{{index .Labels "{LABEL_NETWORK}"}}}}', name) == "default"
-    assert await engine.network_exists(name)
-    assert not await engine.network_exists(name[:-1])
-    for _ in range(2):
-        await engine.remove_network(name)
-    assert not await engine.network_exists(name)
-
-
-async def test_many_at_once_make_one_network_each(things: Things) -> None:
-    """Several processes (here: engines) ask for the same four networks at the same time."""
-    engines = [DockerEngine(pool=POOL) for _ in range(4)]
-    names = [twin_name(things.name, slot, n) for slot in (Slot.BLUE, Slot.GREEN) for n in ("back", "default")]
-    try:
-        found = await asyncio.gather(
-            *(
-                e.ensure_network(
-                    things.name,
-                    Slot.BLUE if "-blue-" in n else Slot.GREEN,
-                    n.rpartition("-")[2],
-                    name=n,
-                    internal=False,
-                )
-                for e in engines
-                for n in names
-            )
-        )
-        assert [n.name for n in await engines[0].networks(things.name)] == names
-    finally:
-        await asyncio.gather(*(e.close() for e in engines))
-
-    assert {n.name for n in found} == set(names)
-    assert len(set(found)) == len(names) == len({n.subnet for n in found})
-
-
-async def test_a_taken_subnet_is_passed_over_and_a_full_pool_is_an_error(things: Things) -> None:
-    things.network("theirs", "--subnet", "10.214.64.0/25")
-    async with engine_at(pool="10.214.64.0/23") as small:
-        made = await small.ensure_network(things.name, Slot.BLUE, "a", name=f"{things.name}-a", internal=False)
-        assert made.subnet == "10.214.65.0/24"
-        with pytest.raises(EngineError, match=r"no subnet of 10.214.64.0/23 is free.*network prune"):
-            await small.ensure_network(things.name, Slot.BLUE, "b", name=f"{things.name}-b", internal=False)
-
-
-async def test_a_network_that_is_not_ours_is_left_alone(engine: DockerEngine, things: Things) -> None:
-    theirs = things.network("theirs", "--subnet", "10.214.66.0/24")
-
-    with pytest.raises(EngineError, match="not the slot network it should be"):
-        await engine.ensure_network(things.name, Slot.BLUE, "default", name=theirs, internal=False)
-    with pytest.raises(EngineError, match="not made by nself-deploy"):
-        await engine.remove_network(theirs)
-    assert await engine.network_exists(theirs)
-
-
-async def test_a_network_with_other_settings_is_made_anew_unless_used(engine: DockerEngine, things: Things) -> None:
-    name = f"{things.name}-a"
-    await engine.ensure_network(things.name, Slot.BLUE, "a", name=name, internal=False)
-    inner = await engine.ensure_network(things.name, Slot.BLUE, "a", name=name, internal=True)
-    things.sleeper("user", "--network", name)
-
-    assert inner.internal
-    with pytest.raises(EngineError, match="other settings"):
-        await engine.ensure_network(things.name, Slot.BLUE, "a", name=name, internal=False)
-    with pytest.raises(EngineError, match="active endpoints"):
-        await engine.remove_network(name)
-
-
-async def test_connecting(engine: DockerEngine, things: Things) -> None:
-    made = things.sleeper()
-    name = f"{things.name}-a"
-    network = await engine.ensure_network(things.name, Slot.BLUE, "a", name=name, internal=False)
-
-    await asyncio.gather(*(engine.connect(name, made, ["known-as"]) for _ in range(3)))
-    await engine.connect(name, made)
-    found = await engine.container(made)
-    assert found is not None
-    assert found.addresses[name].rpartition(".")[0] == network.subnet.rpartition(".")[0]
-    assert int(found.addresses[name].rpartition(".")[2]) >= 128
-    assert "known-as" in docker("inspect", "-f", f'{{{{(index .NetworkSettings.Networks "{name}").Aliases}}}}', made)
-    with pytest.raises(EngineError, match="No such container"):
-        await engine.connect(name, "nst-nobody")
-    with pytest.raises(EngineError, match="not found"):
-        await engine.connect(f"{name}-nothing", made)
-
-
-async def test_images(engine: DockerEngine, things: Things) -> None:
-    found = await engine.image(BUSYBOX)
-    tag = f"nself-deploy/{things.name}-api:20261122T213000-3fa9c2d1"
-    assert found is not None
-    assert BUSYBOX in found.tags
-    try:
-        for _ in range(2):
-            await engine.tag(found.id, tag)
-        tagged = await engine.image(tag)
-        assert tagged is not None
-        assert tagged.id == found.id
-    finally:
-        docker("rmi", tag)
-    assert await engine.image(tag) is None
-    assert (await engine.image(found.id)) is not None
-    with pytest.raises(ImageError, match="No such image"):
-        await engine.tag("sha256:" + "0" * 64, tag)
-    with pytest.raises(ImageError, match="invalid reference"):
-        await engine.image("Not A Reference")
-
-
-async def test_a_registry_that_does_not_answer_is_an_error_soon(
-    engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nobody listens on the port; and one listens but never says anything."""
-    monkeypatch.setattr("nself_deploy.adapters.docker_pull.FIRST_ANSWER_S", 2.0)
-    began = time.monotonic()
-    with pytest.raises(ImageError, match=r"'127.0.0.1:1/nobody:1' could not be pulled.*refused"):
-        await engine.pull("127.0.0.1:1/nobody:1")
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        said: list[str] = []
-        with pytest.raises(ImageError, match="no registry answered within 2 s"):
-            await engine.pull(f"127.0.0.1:{silent.getsockname()[1]}/nobody:1", said.append)
-    assert time.monotonic() - began < 10
-
-
-REGISTRY = """
-version: 0.1
-log: {level: error}
-storage: {filesystem: {rootdirectory: ROOT}}
-http: {addr: "127.0.0.1:PORT"}
-"""
-
-
-def start_registry(directory: Path, address: str) -> subprocess.Popen[bytes]:
-    """Start a registry that keeps its images in a directory."""
-    found = subprocess.run([TOOLS / "part", "docker-registry"], capture_output=True, text=True, check=True, timeout=300)
-    config = directory / "registry.yml"
-    config.write_text(REGISTRY.replace("ROOT", str(directory / "images")).replace("127.0.0.1:PORT", address))
-    with (directory / "registry.log").open("w") as log:
-        return subprocess.Popen([found.stdout.strip(), "serve", str(config)], stdout=log, stderr=log)
-
-
-@pytest.fixture
-async def registry(tmp_path: Path) -> AsyncIterator[str]:
-    """A registry of the test's own on loopback; its address."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{unused.getsockname()[1]}"
-    process = start_registry(tmp_path, address)
-    host, _, port = address.partition(":")
-
-    async def listens() -> bool:
-        assert process.poll() is None, (tmp_path / "registry.log").read_text()
-        with socket.socket() as asker:
-            return asker.connect_ex((host, int(port))) == 0
-
-    try:
-        await until(listens, "the registry listens")
-        yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
-
-
-async def test_pulling(engine: DockerEngine, things: Things, registry: str) -> None:
-    """What a registry has comes with its digest and with words for a person; what it hasn't is an error."""
-    ref = f"{registry}/{things.name}:1"
-    docker("tag", BUSYBOX, ref)
-    try:
-        docker("push", ref)
-        docker("rmi", ref)
-        said: list[str] = []
-        pulled = await engine.pull(ref, said.append)
-        again = await engine.pull(ref)
-    finally:
-        docker("rmi", ref, check=False)
-
-    original = await engine.image(BUSYBOX)
-    assert original is not None
-    assert pulled.id == again.id == original.id
-    assert any(d.startswith(f"{registry}/{things.name}@sha256:") for d in pulled.digests)
-    assert any("Pulling from" in line for line in said)
-    with pytest.raises(ImageError, match=r"(not found|manifest unknown).*Check its name and tag"):
-        await engine.pull(f"{registry}/{things.name}:2")
 
 
 async def test_exec(engine: DockerEngine, things: Things) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+
+from nself_deploy.adapters.docker_engine import DockerEngine
+from nself_deploy.adapters.docker_host import EngineAddress
 
 BUSYBOX = "busybox:1.37"
 RUN_S = 60.0
+POOL = "10.214.0.0/18"
 
 
 def docker(*words: str, check: bool = True) -> str:
@@ -20,18 +25,6 @@ def docker(*words: str, check: bool = True) -> str:
     )
     assert not check or done.returncode == 0, f"docker {' '.join(words)}: {done.stderr}"
     return done.stdout.strip()
-
-
-def engine_runs() -> str:
-    """An empty word, or why there is no engine to test with."""
-    done = subprocess.run(
-        ["docker", "version", "--format", "{{.Server.Version}}"],
-        capture_output=True,
-        text=True,
-        timeout=RUN_S,
-        check=False,
-    )
-    return "" if done.returncode == 0 else done.stderr.strip()
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str, limit_s: float = 30.0) -> None:
@@ -74,3 +67,13 @@ class Things:
             found = {i for f in (*filters, f"name={self.name}") for i in docker(*listing, "--filter", f).split()}
             if found:
                 docker(kind, "rm", *(("-f", "-v") if kind == "container" else ()), *found)
+
+
+@contextlib.asynccontextmanager
+async def engine_at(host: str = "", pool: str = POOL) -> AsyncIterator[DockerEngine]:
+    """An engine by address (the docker command's own by default), closed afterwards."""
+    made = DockerEngine(EngineAddress(host, "the test") if host else None, pool=pool)
+    try:
+        yield made
+    finally:
+        await made.close()
