@@ -38,7 +38,7 @@ def play(stack: Stack) -> tuple[Report, dict[str, Driven]]:
     acts: dict[str, Driven] = {}
     act("init", stack, None, ["init", "--yes"], 0)
     acts["first deploy (release 1)"] = act("release 1", stack, None, QUICK, 0, SHOP_RELEASE="1")
-    limits = Limits(duration_s=170, requests=200_000)
+    limits = Limits(duration_s=600, requests=200_000)
     say(
         f"\n--- load: {RATE:g} requests/s (GET, POST, keep-alive and not), downloads, slow answers, uploads, WebSockets"
     )

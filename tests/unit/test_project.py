@@ -8,9 +8,9 @@ import pytest
 
 from nself_deploy.core.extension_reader import read_extension
 from nself_deploy.core.model import Activate, Probe, Project, Protocol, Role, Route, RouterKind
+from nself_deploy.core.nginx_names import route_key
 from nself_deploy.core.project import MAX_REPLICAS, MAX_SERVICES, WARNINGS_KEY, build_project
 from nself_deploy.core.router_role import router_config_mounts
-from nself_deploy.core.routes import route_key
 from nself_deploy.errors import ConfigError, UsageError
 
 NGINX: dict[str, Any] = {
@@ -163,13 +163,6 @@ def test_a_route_to_what_cannot_have_one(service: str, words: str) -> None:
     assert declared.value.remedy
 
 
-def test_a_shared_service_may_be_reached_directly_when_that_is_said() -> None:
-    to_db = Route("db_9001", "db", 9001, source="nginx.conf:3")
-    project = _build(_model(db=DB | {"x-nself-deploy": {"direct": True}}), (ROUTE, to_db))
-
-    assert [route.key for route in project.routes] == ["web_8000"]
-
-
 def test_two_routes_with_one_name() -> None:
     services = {"a-b": {"image": "a", "networks": {"front": None}}, "a.b": {"image": "a", "networks": {"front": None}}}
     top = {"routes": [{"service": name, "port": 80} for name in services]}
@@ -199,7 +192,6 @@ def test_the_routers_networks_can_be_chosen_among_those_it_shares() -> None:
         ("db", {"health_timeout": "5s"}, "`health_timeout` is for app services"),
         ("db", {"probe": {}}, "db has no route"),
         ("other", {"probe": {}}, "other has no route"),
-        ("other", {"direct": True}, "only shared services are reached directly"),
         ("web", {"activate": "on-live"}, "web is routed"),
     ],
 )

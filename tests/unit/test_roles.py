@@ -61,7 +61,10 @@ APPS = [
     {"build": {"context": "."}},
     {"image": "acme/redis-consumer", "build": {"context": "."}},
     {"image": "acme/web", "volumes": [_bind("/etc/app.conf")]},
-    {"image": "acme/web", "volumes": [{"type": "volume", "target": "/node_modules"}, {"type": "tmpfs", "target": "/t"}]},
+    {
+        "image": "acme/web",
+        "volumes": [{"type": "volume", "target": "/node_modules"}, {"type": "tmpfs", "target": "/t"}],
+    },
     {"image": "acme/web", "volumes": [{"type": "bind", "source": "/etc/localtime", "target": "/etc/localtime"}]},
     {"image": "acme/web", "volumes": [VOLUME | {"read_only": True}]},
     {"image": "acme/web", "container_name": "web", "ports": [{"target": 80, "published": "8080"}]},

@@ -25,7 +25,7 @@ def test_nothing_said_is_all_defaults() -> None:
 
     assert extension.project.health_timeout is None
     assert extension.of("web").role is None
-    assert extension.of("unknown").direct is False
+    assert extension.of("unknown").role is None
 
 
 def test_reads_everything() -> None:
@@ -42,7 +42,7 @@ def test_reads_everything() -> None:
         "keep_releases": 3,
     }
     web = {"role": "app", "health_timeout": "90s", "probe": {"path": "/up", "statuses": [200, 299], "timeout": "2s"}}
-    extension = read_extension(_model(top, web=web, worker={"activate": "on-live"}, s3={"direct": True}))
+    extension = read_extension(_model(top, web=web, worker={"activate": "on-live"}))
 
     assert extension.project.strategy is Strategy.BLUE_GREEN
     assert extension.project.router is not None
@@ -55,7 +55,6 @@ def test_reads_everything() -> None:
     assert (probe.path, probe.statuses, probe.timeout) == ("/up", (200, 299), 2)
     assert extension.of("web").role is Role.APP
     assert extension.of("worker").activate is Activate.ON_LIVE
-    assert extension.of("s3").direct
 
 
 def test_composes_escapes_are_undone() -> None:
@@ -115,7 +114,7 @@ def test_a_mistake_at_the_top_names_the_key_the_value_and_the_remedy(top: Any, p
         ({"probe": {"timeout": "2m"}}, "probe.timeout", "From 100ms to 1m"),
         ({"probe": {"path": "up"}}, "probe.path", "'up'"),
         ({"activate": True}, "activate", "True"),
-        ({"direct": "yes"}, "direct", "'yes' is not true or false"),
+        ({"health_timeout": False}, "health_timeout", "False is not a duration"),
         ("app", "", "not a mapping"),
     ],
 )
@@ -144,7 +143,9 @@ def test_the_place_has_file_and_line(tmp_path: Path) -> None:
 
 def test_a_place_that_is_not_in_the_file_itself_still_names_the_file(tmp_path: Path) -> None:
     file = tmp_path / "compose.yaml"
-    file.write_text("x-all: &all\n  x-nself-deploy: {role: ap}\nservices:\n  web:\n    <<: *all\n    image: !reset null\n")
+    file.write_text(
+        "x-all: &all\n  x-nself-deploy: {role: ap}\nservices:\n  web:\n    <<: *all\n    image: !reset null\n"
+    )
     locate = Positions(str(tmp_path), (str(file),))
 
     assert locate(("services", "web", "x-nself-deploy", "role")) in ("compose.yaml:2", "compose.yaml:4")

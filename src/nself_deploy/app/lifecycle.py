@@ -117,6 +117,9 @@ async def compile_to_slot(world: World, release: Release, slot: Slot) -> str:
 
 async def run_job(world: World, release: Release, slot: Slot, service: str, timeout_s: float) -> str:
     """Run a job to its end, once: one that ended well for this release already is not run again."""
+    done = f"job-done:{release.id}:{service}"
+    if world.store.meta(done):
+        return "ran already for this release"
     project = slot_project(world.project.name, slot)
     path = await compile_to_slot(world, release, slot)
     job = await _job(world, project, release, service)
@@ -138,6 +141,7 @@ async def run_job(world: World, release: Release, slot: Slot, service: str, time
             f"The job {service} ended with exit code {job.exit_code}.", "Mend it; nothing was changed for users.",
             evidence=tuple(await proving.last_lines(world, job)),
         )
+    world.store.set_meta(done, world.clock.now())
     return f"exit code 0 after {world.clock.monotonic() - start:.1f} s"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
 from nself_deploy.app import proving
@@ -17,6 +19,7 @@ from nself_deploy.errors import RouterError
 DRAIN_POLL_S = 0.05
 ROUTER_BACK_S = 20.0
 """How long a router that is being restarted by somebody is waited for."""
+WARM_AGAIN_S = 60.0
 PLAIN_SERVERS = "plain-servers"
 
 
@@ -137,9 +140,10 @@ async def drain(world: World, slot: Slot, grace_s: float, *, keep: bool) -> str:
         left = await _in_flight(world, slot)
     if not left:
         return f"nothing in flight after {grace_s:g} s"
-    if keep:
-        await _close_lingering(world, slot)
-    return f"{left} or more still in flight after {grace_s:g} s: closed"
+    if not keep:
+        return f"{left} or more still in flight after {grace_s:g} s: closed with their containers"
+    await _close_lingering(world, slot)
+    return f"{left} or more still in flight after {grace_s:g} s: closed, by restarting their containers"
 
 
 async def _in_flight(world: World, slot: Slot) -> int:
@@ -155,10 +159,24 @@ async def _in_flight(world: World, slot: Slot) -> int:
 
 
 async def _close_lingering(world: World, slot: Slot) -> None:
-    """Stop and start the routed containers of a slot that stays warm: SIGTERM lets them say goodbye."""
+    """Stop and start the routed containers of a slot that stays warm: SIGTERM lets them say goodbye.
+
+    Waits until they are healthy again (bounded), so that the standby is warm when the deploy ends.
+    """
     found = await world.engine.containers(compose_project=slot_project(world.project.name, slot))
-    for container in found:
-        if container.service in world.project.routed and container.labels.get(LABEL_PROJECT) == world.project.name:
-            service = world.project.services[container.service]
-            await world.engine.stop(container.id, service.stop_grace_s)
-            await world.engine.start(container.id)
+    routed = [
+        c for c in found if c.service in world.project.routed and c.labels.get(LABEL_PROJECT) == world.project.name
+    ]
+    await asyncio.gather(*(_restart(world, c) for c in routed))
+    start = world.clock.monotonic()
+    while world.clock.monotonic() - start < WARM_AGAIN_S:
+        now = [await world.engine.container(c.id) for c in routed]
+        if all(c is not None and c.state == "running" and c.health in ("", "healthy") for c in now):
+            return
+        await world.clock.sleep(proving.POLL_S)
+
+
+async def _restart(world: World, container: Container) -> None:
+    service = world.project.services.get(container.service)
+    await world.engine.stop(container.id, service.stop_grace_s if service else 10.0)
+    await world.engine.start(container.id)

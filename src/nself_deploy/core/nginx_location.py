@@ -148,7 +148,7 @@ class LocationEditor:
     def _redirects(self, target: Target, location: Block) -> list[Change]:
         """Location headers as nginx rewrote them by default."""
         prefix = _word(_matched(location)[1])
-        values = f"{target.base}{target.uri} {prefix}" if target.uri else f"{target.base}/ /"
+        values = f"{_word(target.base + target.uri)} {prefix}" if target.uri else f"{target.base}/ /"
         lines = location.effective("proxy_redirect")
         defaults = [block for block in lines if block.args == ["default"] and block.parent is location]
         reason = "what `proxy_redirect default` did for the name in the line"
