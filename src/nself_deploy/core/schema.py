@@ -66,7 +66,7 @@ _HEAD = f"""# Configuration
 
 Everything works by inference; what is inferred and why is shown by `nself deploy plan`. Settings that differ from the
 defaults are written in the Compose file itself, under the key `{KEY}`, at the top level and in services. Compose
-ignores that key, and doesn't merge it: of several files, the last one that has it for a service counts, whole. This
+ignores that key, and doesn't merge it: of several files, the last one counts, whole. This
 page and [x-nself-deploy.schema.json](x-nself-deploy.schema.json) are made from the types that read it
 (`python tools/gen_schema.py`).
 
