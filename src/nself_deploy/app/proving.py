@@ -10,7 +10,7 @@ import msgspec
 from nself_deploy.app.ports import ProbeAnswer
 from nself_deploy.app.world import World
 from nself_deploy.core.health import Judgement, Proof, judge
-from nself_deploy.core.model import Activate, Container, Probe, Protocol, Release, Route, Service, Slot, slot_project
+from nself_deploy.core.model import Activate, Container, Probe, Protocol, Release, Route, Service, Slot, slot_project, twin_name
 from nself_deploy.core.times import seconds_between
 from nself_deploy.errors import NselfError, RouterError, Unhealthy
 
@@ -102,7 +102,8 @@ async def _ask(world: World, release: Release, container: Container, service: Se
     routes = [r for r in _http_routes(release) if r.service == service.name]
     if service.has_healthcheck or not routes or container.state != "running":
         return None
-    address = next(iter(a for n, a in sorted(container.addresses.items()) if a and "_nself-" in n), "")
+    twins = [twin_name(world.project.name, container.slot, n) for n in service.networks]
+    address = next((container.addresses[n] for n in twins if container.addresses.get(n)), "")
     if not address:
         return ProbeAnswer(False, detail="it has no address on the slot's network yet")
     return await world.prober.get(address, routes[0].port, service.probe or Probe())
