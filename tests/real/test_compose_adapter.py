@@ -103,10 +103,10 @@ async def test_only_the_named_files_are_read_whatever_the_environment_says(tmp_p
 async def test_a_file_in_a_subdirectory_is_read_as_plain_compose_reads_it(tmp_path: Path) -> None:
     file = _write(tmp_path / "deploy", 'services: {web: {image: "web:${TAG}", volumes: ["./x:/x:ro"]}}\n')
     (tmp_path / ".env").write_text("COMPOSE_FILE=deploy/docker-compose.yml\nTAG=7\n")
-    plain = subprocess.run(["docker", "compose", "config"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    plain = _output(["docker", "compose", "config"], cwd=tmp_path)
     model = await DockerCompose().resolve(str(tmp_path), (file,))
 
-    assert model == YAML(typ="safe", pure=True).load(plain.stdout)
+    assert model == YAML(typ="safe", pure=True).load(plain)
     assert model["services"]["web"]["image"] == "web:7"
 
 
@@ -164,7 +164,7 @@ async def test_without_docker_or_its_plug_in(tmp_path: Path) -> None:
 
     with pytest.raises(EngineError, match="no `no-such-docker` command"):
         await DockerCompose("no-such-docker").resolve(str(tmp_path), (file,))
-    if subprocess.run([real, "compose", "version"], env=without, capture_output=True, check=False).returncode:
+    if not _output([real, "compose", "version"], env=without):
         with pytest.raises(EngineError, match="no Compose plug-in") as caught:
             await DockerCompose(real, env=without).resolve(str(tmp_path), (file,))
         assert caught.value.exit_status is Exit.INFRASTRUCTURE
@@ -354,10 +354,20 @@ async def test_output_is_bounded(tmp_path: Path) -> None:
 
 
 async def _gone(pid_file: Path) -> None:
-    pid = int(pid_file.read_text())
+    pid = _number(pid_file)
     async with asyncio.timeout(10):
         while _lives(pid):
             await asyncio.sleep(0.02)
+
+
+def _output(argv: list[str], **options: Any) -> str:
+    """What a command prints, empty when it fails."""
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, **options)
+    return "" if done.returncode else done.stdout
+
+
+def _number(file: Path) -> int:
+    return int(file.read_text())
 
 
 def _lives(pid: int) -> bool:
@@ -365,7 +375,7 @@ def _lives(pid: int) -> bool:
         os.kill(pid, signal.SIG_DFL)
     except ProcessLookupError:
         return False
-    state: Any = Path(f"/proc/{pid}/stat")
+    state = Path(f"/proc/{pid}/stat")
     return not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 

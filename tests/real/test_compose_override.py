@@ -8,6 +8,7 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -59,9 +60,7 @@ class Person:
 
     def twins(self) -> list[SlotNetwork]:
         made = []
-        for index, (slot, network) in enumerate(
-            [(s, n) for s in (Slot.BLUE, Slot.GREEN) for n in ("default", "front")]
-        ):
+        for index, (slot, network) in enumerate(product((Slot.BLUE, Slot.GREEN), ("default", "front"))):
             twin = SlotNetwork(f"{self.name}_nself-{slot}-{network}", slot, network, f"10.212.{index}.0/24", "")
             label = f"com.docker.compose.project={self.name}-test"
             self.types("docker", "network", "create", "--label", label, twin.name)
