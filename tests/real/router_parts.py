@@ -218,8 +218,16 @@ class Bench:
         """All routes with the same servers."""
         base = self.router.base_spec(**words)  # type: ignore[arg-type]
         made = tuple(Upstream(r, {s: tuple(a) for s, a in servers.items()}) for r in (routes or self.routes()))
-        return TreeSpec(base.project, made, base.directory, base.log_directory, base.probe_listen, base.secret,
-                        base.sticky, default_access_log=base.default_access_log)
+        return TreeSpec(
+            base.project,
+            made,
+            base.directory,
+            base.log_directory,
+            base.probe_listen,
+            base.secret,
+            base.sticky,
+            default_access_log=base.default_access_log,
+        )
 
     def app(self, backend: Backend) -> str:
         """How the user's static file names a service."""
@@ -260,10 +268,14 @@ class HostBench(Bench):
         self._process: subprocess.Popen[bytes] | None = None
 
     def http(self, body: str, main: str = "") -> str:
-        temps = "".join(f"    {kind}_temp_path {self.base}/{kind}_temp;\n"
-                        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-        return (f"worker_processes 2;\nerror_log {self.base}/error.log info;\npid {self.base}/nginx.pid;\n{main}"
-                f"events {{ worker_connections 4096; }}\n\nhttp {{\n    access_log {self.base}/user.log;\n{temps}{body}}}\n")
+        temps = "".join(
+            f"    {kind}_temp_path {self.base}/{kind}_temp;\n"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        return (
+            f"worker_processes 2;\nerror_log {self.base}/error.log info;\npid {self.base}/nginx.pid;\n{main}"
+            f"events {{ worker_connections 4096; }}\n\nhttp {{\n    access_log {self.base}/user.log;\n{temps}{body}}}\n"
+        )
 
     @property
     def listen(self) -> str:
@@ -277,8 +289,20 @@ class HostBench(Bench):
 
     async def start(self) -> None:
         self._process = subprocess.Popen(
-            [self.bin, "-c", str(self.conf), "-p", str(self.base), "-e", str(self.base / "error.log"), "-g", "daemon off;"],
-            stdin=subprocess.DEVNULL, start_new_session=True)
+            [
+                self.bin,
+                "-c",
+                str(self.conf),
+                "-p",
+                str(self.base),
+                "-e",
+                str(self.base / "error.log"),
+                "-g",
+                "daemon off;",
+            ],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         await until(self._answers, "nginx answers")
 
     async def stop(self) -> None:
@@ -329,8 +353,10 @@ class ContainerBench(Bench):
         return self.engine
 
     def http(self, body: str, main: str = "") -> str:
-        return (f"user nginx;\nworker_processes 2;\nerror_log /dev/stderr info;\npid /run/nginx.pid;\n{main}"
-                f"events {{ worker_connections 4096; }}\n\nhttp {{\n    access_log off;\n    keepalive_min_timeout 2s;\n{body}}}\n")
+        return (
+            f"user nginx;\nworker_processes 2;\nerror_log /dev/stderr info;\npid /run/nginx.pid;\n{main}"
+            f"events {{ worker_connections 4096; }}\n\nhttp {{\n    access_log off;\n    keepalive_min_timeout 2s;\n{body}}}\n"
+        )
 
     def app(self, backend: Backend) -> str:
         return f"{backend.name}:{backend.port}"
@@ -345,9 +371,24 @@ class ContainerBench(Bench):
         else:
             (self.directory / "log").mkdir(exist_ok=True)
             mounts = ["-v", f"{self.directory}:{self.seen}:ro", "-v", f"{self.directory}/log:/var/log/nself"]
-            labels = ["--label", f"com.docker.compose.project={self.name}", "--label", "com.docker.compose.service=router"]
-            docker("run", "-d", "--name", self.name, *labels, *(mounts if self.mounted else ()), *self._hosts,
-                   "-v", f"{self.conf}:/etc/nginx/nginx.conf:ro", IMAGE)
+            labels = [
+                "--label",
+                f"com.docker.compose.project={self.name}",
+                "--label",
+                "com.docker.compose.service=router",
+            ]
+            docker(
+                "run",
+                "-d",
+                "--name",
+                self.name,
+                *labels,
+                *(mounts if self.mounted else ()),
+                *self._hosts,
+                "-v",
+                f"{self.conf}:/etc/nginx/nginx.conf:ro",
+                IMAGE,
+            )
         ip = docker("inspect", self.name, "--format", "{{.NetworkSettings.Networks.bridge.IPAddress}}")
         self.address = (ip, 80)
         await until(self._answers, "nginx answers")
@@ -394,7 +435,8 @@ async def slots(bench: Bench) -> AsyncIterator[tuple[Backend, Backend, Backend]]
 def simple(bench: Bench, backend: Backend) -> None:
     """The smallest user file: one server, everything goes to one service."""
     bench.know(backend)
-    bench.conf.write_text(bench.http(f"""    server {{
+    bench.conf.write_text(
+        bench.http(f"""    server {{
         listen {bench.listen};
         location / {{
             proxy_pass http://{bench.app(backend)};
@@ -403,7 +445,8 @@ def simple(bench: Bench, backend: Backend) -> None:
             proxy_http_version 1.1;
         }}
     }}
-"""))  # type: ignore[attr-defined]
+""")
+    )  # type: ignore[attr-defined]
 
 
 def web_route(backend: Backend) -> Route:

@@ -214,17 +214,18 @@ def _servers(upstream: Upstream, slot: Slot) -> list[str]:
 
 def _log(spec: TreeSpec, names: Names) -> list[str]:
     lines = [
-        "# The route that served a request, by the first address that was asked.",
-        f"map $upstream_addr {names.route} {{",
+        "# The route that served a request of ours, by the first address that was asked.",
+        f'map "{names.slot} $upstream_addr" {names.route} {{',
         '    default "";',
     ]
     owners: dict[str, str] = {}
     for upstream in spec.upstreams:
-        for server in (s for slot in Slot for s in upstream.servers.get(slot, ())):
-            owners.setdefault(server, upstream.route.key)
-    for server, key in owners.items():
-        lines += [f'    "{server}" {key};', f'    "~^{re.escape(server)}[, ]" {key};']
-    lines += [f'    "~^{names.stem(u.route.key)}_" {u.route.key};' for u in spec.upstreams]
+        for slot in Slot:
+            for server in upstream.servers.get(slot, ()):
+                owners.setdefault(f"{slot} {server}", upstream.route.key)
+    for asked, key in owners.items():
+        lines += [f'    "{asked}" {key};', f'    "~^{_regex(asked)}[, ]" {key};']
+    lines += [f'    "~^[a-z]+ {names.stem(u.route.key)}_" {u.route.key};' for u in spec.upstreams]
     lines += ["}", f"log_format {names.log_format} escape=json"]
     values = {
         **LOG_FIELDS,
@@ -242,6 +243,10 @@ def _log(spec: TreeSpec, names: Names) -> list[str]:
     if spec.default_access_log:
         lines.append(f"access_log {spec.default_access_log};  # nginx's own default, which ours would replace")
     return [*lines, f"include {included(spec.directory, LOG)};"]
+
+
+def _regex(text: str) -> str:
+    return re.sub(r"[.\[\]]", r"\\\g<0>", text)
 
 
 def _server(spec: TreeSpec, names: Names, slots: tuple[Slot, ...]) -> str:
