@@ -109,7 +109,7 @@ class HttpStream:
         except asyncio.CancelledError:
             self._books.add(attempt, Outcome.CLIENT_ERROR, "given up by the load client")
             raise
-        except Exception as error:  # noqa: BLE001 (a bug of ours is written down as a failed request)
+        except Exception as error:
             self._books.add(attempt, Outcome.CLIENT_ERROR, f"bug in the load client: {error!r}")
             return False
         self._books.add(attempt, Outcome.OK)

@@ -64,15 +64,25 @@ class Stack:
 
     def environment(self, **more: str) -> dict[str, str]:
         return {
-            **os.environ, "COMPOSE_PROJECT_NAME": self.name, "SHOP_PORT": f"127.0.0.1:{self.port}",
-            "SITE_PORT": f"127.0.0.1:{self.port}", **self.env, **more,
+            **os.environ,
+            "COMPOSE_PROJECT_NAME": self.name,
+            "SHOP_PORT": f"127.0.0.1:{self.port}",
+            "SITE_PORT": f"127.0.0.1:{self.port}",
+            **self.env,
+            **more,
         }
 
     def run(self, *argv: str, timeout_s: float = 240.0, check: bool = True, **env: str) -> Outcome:
         """Any program in the project's directory."""
         done = subprocess.run(
-            argv, cwd=self.root, env=self.environment(**env), capture_output=True, text=True, timeout=timeout_s,
-            stdin=subprocess.DEVNULL, check=False,
+            argv,
+            cwd=self.root,
+            env=self.environment(**env),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            stdin=subprocess.DEVNULL,
+            check=False,
         )
         outcome = Outcome(done.returncode, done.stdout, done.stderr)
         assert not check or outcome.status == 0, f"{' '.join(argv)}: {outcome.text}"
@@ -84,14 +94,19 @@ class Stack:
 
     def nself(self, *words: str, check: bool = True, timeout_s: float = 240.0, **env: str) -> Outcome:
         """`nself deploy …`."""
-        return self.run(sys.executable, "-m", "nself_deploy.cli.main", "deploy", *words, check=check,
-                        timeout_s=timeout_s, **env)
+        return self.run(
+            sys.executable, "-m", "nself_deploy.cli.main", "deploy", *words, check=check, timeout_s=timeout_s, **env
+        )
 
     def start_nself(self, *words: str, **env: str) -> subprocess.Popen[str]:
         """`nself deploy …` in the background."""
         return subprocess.Popen(
-            [sys.executable, "-m", "nself_deploy.cli.main", "deploy", *words], cwd=self.root,
-            env=self.environment(**env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-m", "nself_deploy.cli.main", "deploy", *words],
+            cwd=self.root,
+            env=self.environment(**env),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
             stdin=subprocess.DEVNULL,
         )
 
@@ -120,7 +135,8 @@ class Stack:
         """Containers of the project and its slots (or of one Compose project), as `docker inspect` shows them."""
         names = [project] if project else [self.name, f"{self.name}-blue", f"{self.name}-green"]
         ids = [
-            i for n in names
+            i
+            for n in names
             for i in docker("ps", "-aq", "--no-trunc", "--filter", f"label=com.docker.compose.project={n}").split()
         ]
         return json.loads(docker("inspect", *ids)) if ids else []

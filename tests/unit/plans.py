@@ -19,7 +19,9 @@ WEB = Route(key="web_8000", service="web", port=8000)
 
 def a_service(name: str, role: Role, *, replicas: int = 1, activate: Activate = Activate.WITH_SLOT) -> Service:
     """A service with nothing special."""
-    return Service(name=name, role=role, reason="for a test", config={}, image=f"{name}:1", replicas=replicas, activate=activate)
+    return Service(
+        name=name, role=role, reason="for a test", config={}, image=f"{name}:1", replicas=replicas, activate=activate
+    )
 
 
 def a_project() -> Project:
@@ -33,9 +35,16 @@ def a_project() -> Project:
         a_service("cache", Role.SHARED),
     ]
     return Project(
-        name="shop", root="/srv/shop", files=("/srv/shop/compose.yaml",), services={s.name: s for s in services},
-        networks={"default": {"name": "shop_default"}}, volumes={}, secrets={}, configs={},
-        router=RouterRef(RouterKind.SERVICE, "router", networks=("default",)), routes=(WEB,),
+        name="shop",
+        root="/srv/shop",
+        files=("/srv/shop/compose.yaml",),
+        services={s.name: s for s in services},
+        networks={"default": {"name": "shop_default"}},
+        volumes={},
+        secrets={},
+        configs={},
+        router=RouterRef(RouterKind.SERVICE, "router", networks=("default",)),
+        routes=(WEB,),
     )
 
 
@@ -45,7 +54,14 @@ def a_release(release_id: str = "new", *, single: bool = False) -> Release:
     if single:
         services["worker"] = a_service("worker", Role.APP, activate=Activate.ON_LIVE)
     return Release(
-        id=release_id, fingerprint=release_id, created_at="2026-11-22T00:00:00Z", services=services,
+        id=release_id,
+        fingerprint=release_id,
+        created_at="2026-11-22T00:00:00Z",
+        services=services,
         images={n: PinnedImage(id=f"sha256:{n}", ref=f"{n}:1") for n in services},
-        networks={"default": {"name": "shop_default"}}, volumes={}, secrets={}, configs={}, routes=(WEB,),
+        networks={"default": {"name": "shop_default"}},
+        volumes={},
+        secrets={},
+        configs={},
+        routes=(WEB,),
     )

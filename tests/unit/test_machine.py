@@ -34,7 +34,11 @@ def plans(draw: st.DrawFn) -> Plan:
     facts, timing = draw(FACTS), draw(TIMING)
     if draw(st.booleans()) and facts.live in (Slot.BLUE, Slot.GREEN):
         facts = msgspec.structs.replace(
-            facts, standby=facts.live.other, standby_release=release.id, standby_warm=True, occupied=(Slot.BLUE, Slot.GREEN)
+            facts,
+            standby=facts.live.other,
+            standby_release=release.id,
+            standby_warm=True,
+            occupied=(Slot.BLUE, Slot.GREEN),
         )
         return plan_rollback(project, release, facts, timing, "local")
     return plan_blue_green(project, release, facts, timing, "local")
@@ -95,7 +99,7 @@ def test_traffic_is_taken_back_before_the_candidate_goes(plan: Plan, at: int) ->
 def test_the_live_slot_is_stopped_only_after_traffic_moved_and_it_was_drained(plan: Plan, at: int) -> None:
     _, seen = play(new_run("r", plan, "t"), [machine.Done()] * at + [machine.Failed(FAILURE)])
     for index, effect in enumerate(seen):
-        if isinstance(effect, do.RemoveSlot) and effect.slot is plan.live or isinstance(effect, do.RetirePlain):
+        if (isinstance(effect, do.RemoveSlot) and effect.slot is plan.live) or isinstance(effect, do.RetirePlain):
             kinds = [type(e) for e in seen[:index]]
 
             assert do.MoveTraffic in kinds

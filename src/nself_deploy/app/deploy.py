@@ -140,7 +140,9 @@ def _previous(world: World, facts: Facts) -> Release:
         release = world.store.release(run.plan.previous_release) if done and run.plan.previous_release else None
         if release is not None and release.id != facts.live_release:
             return release
-    raise UsageError("There is no previous release to go back to.", "Deploy a second time first, or name one with --to.")
+    raise UsageError(
+        "There is no previous release to go back to.", "Deploy a second time first, or name one with --to."
+    )
 
 
 async def _images_are_here(world: World, release: Release) -> None:
@@ -149,7 +151,8 @@ async def _images_are_here(world: World, release: Release) -> None:
             if not image.digest:
                 raise UsageError(
                     f"The image of {name} in release {release.id} ({image.ref}) is not on the engine any more, "
-                    "and it came from no registry.", "Choose another release with --to, or build it again and deploy.",
+                    "and it came from no registry.",
+                    "Choose another release with --to, or build it again and deploy.",
                 )
             await world.engine.pull(image.digest, world.progress)
 
@@ -159,9 +162,14 @@ def save_refusal(world: World, target: str, started: str, error: NselfError) -> 
     failure = failure_of(error)
     world.states.save_deploy(
         StrategyState(
-            strategy=Strategy.BLUE_GREEN, target=target, started_at=parse_time(started),
+            strategy=Strategy.BLUE_GREEN,
+            target=target,
+            started_at=parse_time(started),
             completed_at=parse_time(world.clock.now()),
-            success=False, canary_percent=0, rolled_back=False, error=failure.message,
+            success=False,
+            canary_percent=0,
+            rolled_back=False,
+            error=failure.message,
             blue_green_state_file=BLUE_GREEN_STATE_FILE,
         )
     )

@@ -56,7 +56,8 @@ class Executor:
         release = self._world.store.release(release_id)
         if release is None:
             raise ConfigError(
-                f"The record of release {release_id} is missing.", "Deploy again to make a new release.",
+                f"The record of release {release_id} is missing.",
+                "Deploy again to make a new release.",
                 where=".nself/nself.db",
             )
         return release

@@ -94,7 +94,10 @@ async def status(world: World) -> Status:
 
 
 async def _router_words(world: World) -> str:
-    state = await world.router.observe()
+    try:
+        state = await world.router.observe()
+    except NselfError as error:
+        return f"unknown ({error.what})"
     if not state.running:
         return "not running"
     version = ".".join(str(n) for n in state.version)
@@ -107,8 +110,14 @@ def run_status(run: Run) -> RunStatus:
     step = run.current()
     error = run.failure.message if run.failure and run.outcome != "done" else ""
     return RunStatus(
-        run.id, run.plan.kind.value, run.plan.strategy.value, run.plan.release, run.plan.previous_release,
-        run.started_at, run.outcome.value if run.outcome and run.phase is Phase.ENDED else "interrupted", error,
+        run.id,
+        run.plan.kind.value,
+        run.plan.strategy.value,
+        run.plan.release,
+        run.plan.previous_release,
+        run.started_at,
+        run.outcome.value if run.outcome and run.phase is Phase.ENDED else "interrupted",
+        error,
         step.name if step else "",
     )
 

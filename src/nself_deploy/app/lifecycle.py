@@ -10,7 +10,16 @@ from nself_deploy.app.world import World
 from nself_deploy.core.addresses import allocate, wanted_addresses
 from nself_deploy.core.effects import HandOver
 from nself_deploy.core.model import (
-    LABEL_PROJECT, Activate, Container, Release, Role, Service, Slot, SlotNetwork, slot_project, twin_name,
+    LABEL_PROJECT,
+    Activate,
+    Container,
+    Release,
+    Role,
+    Service,
+    Slot,
+    SlotNetwork,
+    slot_project,
+    twin_name,
 )
 from nself_deploy.core.override import override_model
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
@@ -132,13 +141,15 @@ async def run_job(world: World, release: Release, slot: Slot, service: str, time
             break
         if world.clock.monotonic() - start > timeout_s:
             raise DeployFailed(
-                f"The job {service} did not end within {timeout_s:g} s.", "See why it hangs, or allow it more time.",
+                f"The job {service} did not end within {timeout_s:g} s.",
+                "See why it hangs, or allow it more time.",
                 evidence=tuple(await proving.last_lines(world, job)) if job else (),
             )
         await world.clock.sleep(proving.POLL_S)
     if job.exit_code != 0:
         raise DeployFailed(
-            f"The job {service} ended with exit code {job.exit_code}.", "Mend it; nothing was changed for users.",
+            f"The job {service} ended with exit code {job.exit_code}.",
+            "Mend it; nothing was changed for users.",
             evidence=tuple(await proving.last_lines(world, job)),
         )
     world.store.set_meta(done, world.clock.now())
@@ -168,7 +179,9 @@ async def _up(world: World, release: Release, slot: Slot, path: str, keys: list[
         await world.engine.info()  # raises when the engine itself is gone
         evidence = list(error.evidence)
         for container in await world.engine.containers(compose_project=project):
-            if container.service in release.services and (container.state != "running" or container.health == "unhealthy"):
+            if container.service in release.services and (
+                container.state != "running" or container.health == "unhealthy"
+            ):
                 evidence += [f"healthcheck: {line}" for line in container.health_log[-2:]]
                 evidence += await proving.last_lines(world, container)
         raise DeployFailed(error.what, error.remedy, evidence=tuple(evidence)) from error
@@ -198,7 +211,8 @@ async def hand_over(world: World, effect: HandOver, release_of: Callable[[str], 
     """Stop the single services in one slot, then start them in the other: at no time do two run."""
     release = release_of(effect.start_release)
     names = {s.name for s in release.apps() if s.activate is Activate.ON_LIVE}
-    names |= {s.name for s in world.project.services.values() if s.activate is Activate.ON_LIVE}
+    before = release_of(effect.stop_release) if effect.stop_release else None
+    names |= {s.name for s in (before.apps() if before else ()) if s.activate is Activate.ON_LIVE}
     old = await _singles(world, effect.stop, names)
     await asyncio.gather(*(_stop_and_remove(world, c, keep=effect.stop is Slot.PLAIN) for c in old))
     if effect.start is Slot.PLAIN:
@@ -241,7 +255,7 @@ async def remove_slot(world: World, slot: Slot) -> str:
 async def retire_plain(world: World, services: tuple[str, ...]) -> str:
     """Tell plain Compose not to start the app services again, then stop and remove their plain containers."""
     await write_override(world, retired=True)
-    names = set(services) | {s.name for s in world.project.with_role(Role.JOB)}
+    names = set(services) | {s.name for role in (Role.APP, Role.JOB) for s in world.project.with_role(role)}
     found = await plain_containers(world, names)
     await asyncio.gather(*(_stop_and_remove(world, c) for c in found))
     return f"{len(found)} containers removed; docker compose up leaves them to nself deploy from now on"
@@ -254,4 +268,3 @@ def keep_warm(world: World, slot: Slot, seconds: float) -> str:
     if record is not None:
         world.store.set_slots({slot: SlotRecord(record.release, SlotRole.STANDBY, world.clock.now(), until)})
     return f"until {until}"
-

@@ -63,8 +63,12 @@ def _healthy(world: World, live: Slot, found: list[Container]) -> bool:
         return False
     expected = sum(s.replicas for s in release.apps())
     running = [
-        c for c in found
-        if c.release == release.id and c.state == "running" and c.health in ("", "healthy") and c.service in release.services
+        c
+        for c in found
+        if c.release == release.id
+        and c.state == "running"
+        and c.health in ("", "healthy")
+        and c.service in release.services
     ]
     return len([c for c in running if release.services[c.service].role is Role.APP]) >= expected
 
@@ -74,7 +78,7 @@ async def _warm(world: World, slot: Slot, release_id: str) -> bool:
     if release is None:
         return False
     try:
-        await prove_routes(world, release, slot)
+        await prove_routes(world, release, slot, patience_s=0)
     except NselfError:
         return False  # Not warm; the plan then starts it again.
     return True
@@ -107,4 +111,3 @@ def _strays(world: World, running_plain: tuple[str, ...], live: Slot | None) -> 
         f"plain containers of {', '.join(running_plain)} run beside the live slot (started by hand?); they get no "
         f"traffic and can be removed with docker compose rm -sf {' '.join(running_plain)}.{twice}",
     )
-

@@ -30,7 +30,10 @@ async def _release(world: World) -> Release:
         images[service.name] = PinnedImage(found.id if found else UNKNOWN, ref + note)
     commit, dirty = world.git
     return make_release(
-        world.project, images, now=world.clock.now(), git=GitInfo(commit, dirty) if commit else None, user=world.user,
+        world.project,
+        images,
+        now=world.clock.now(),
+        git=GitInfo(commit, dirty) if commit else None,
+        user=world.user,
         file_hashes=world.files.file_hashes(world.project),
     )
-

@@ -113,12 +113,23 @@ class Compose(Protocol):
     async def resolve(self, root: str, files: Sequence[str]) -> dict[str, Any]:
         """The resolved model of exactly these files; ConfigError with Compose's own words otherwise."""
 
-    async def build(self, root: str, files: Sequence[str], services: Sequence[str], progress: Progress | None = None) -> None:
+    async def build(
+        self, root: str, files: Sequence[str], services: Sequence[str], progress: Progress | None = None
+    ) -> None:
         """Build services; ImageError with the end of the build's output otherwise."""
 
-    async def up(self, project: str, files: Sequence[str], services: Sequence[str], *, root: str = "",
-                 deps: bool = False, recreate: bool = True, timeout_s: float = 120.0,
-                 progress: Progress | None = None) -> None:
+    async def up(
+        self,
+        project: str,
+        files: Sequence[str],
+        services: Sequence[str],
+        *,
+        root: str = "",
+        deps: bool = False,
+        recreate: bool = True,
+        timeout_s: float = 120.0,
+        progress: Progress | None = None,
+    ) -> None:
         """`up -d` without building or pulling; EngineError with Compose's own words otherwise."""
 
     async def down(self, project: str, timeout_s: float = 120.0) -> None:
@@ -153,7 +164,8 @@ class Router(Protocol):
     async def install(self, spec: TreeSpec) -> str:
         """Write the generated files, check them with `nginx -t` when nginx runs, reload when the loaded ones differ,
         and wait until nginx answers with them. Returns the fingerprint. On a refusal the old files are back and
-        RouterError carries nginx's words. Creates the split directories; never changes an existing link."""
+        RouterError carries nginx's words. Creates the split directories; never changes an existing link.
+        """
 
     async def move(self, split: Split) -> None:
         """One rename: from now on requests are split like this. Durable when it returns."""
@@ -216,6 +228,19 @@ class Clock(Protocol):
 
 
 __all__ = [
-    "Clock", "Compose", "Engine", "EngineInfo", "ImageInfo", "Lock", "LockOwner", "PinnedImage", "Probe", "ProbeAnswer",
-    "Prober", "Progress", "Release", "Router", "RouterState",
+    "Clock",
+    "Compose",
+    "Engine",
+    "EngineInfo",
+    "ImageInfo",
+    "Lock",
+    "LockOwner",
+    "PinnedImage",
+    "Probe",
+    "ProbeAnswer",
+    "Prober",
+    "Progress",
+    "Release",
+    "Router",
+    "RouterState",
 ]

@@ -10,11 +10,24 @@ import msgspec
 from nself_deploy.app.ports import ProbeAnswer
 from nself_deploy.app.world import World
 from nself_deploy.core.health import Judgement, Proof, judge
-from nself_deploy.core.model import Activate, Container, Probe, Protocol, Release, Route, Service, Slot, slot_project, twin_name
+from nself_deploy.core.model import (
+    Activate,
+    Container,
+    Probe,
+    Protocol,
+    Release,
+    Route,
+    Service,
+    Slot,
+    slot_project,
+    twin_name,
+)
 from nself_deploy.core.times import seconds_between
 from nself_deploy.errors import NselfError, RouterError, Unhealthy
 
 POLL_S = 0.2
+ROUTER_BACK_S = 20.0
+"""How long a router that is being restarted by somebody is waited for."""
 ROUTE_PROBES = 3
 """Requests sent to each route of a candidate, through the router, before users reach it."""
 
@@ -48,7 +61,9 @@ async def prove_slot(
     start = world.clock.monotonic()
     while True:
         containers = await slot_containers(world, release, slot, on_live=on_live)
-        looks = await asyncio.gather(*(_look(world, release, c, services[c.service], proofs, min_uptime_s) for c in containers))
+        looks = await asyncio.gather(
+            *(_look(world, release, c, services[c.service], proofs, min_uptime_s) for c in containers)
+        )
         waited = world.clock.monotonic() - start
         missing = expected - len(containers)
         if not missing and all(look.judgement.proven for look in looks):
@@ -66,11 +81,12 @@ async def prove_slot(
     return f"{expected} container{'s' if expected != 1 else ''} healthy after {world.clock.monotonic() - start:.1f} s"
 
 
-async def prove_routes(world: World, release: Release, slot: Slot) -> None:
-    """Send a few requests over each route to the slot, through nginx itself; Unhealthy when one is refused."""
-    state = await world.router.observe()
-    if not state.running:
-        raise RouterError("The router is not running, so the candidate can't be proved through it.", "Start it, then deploy again.")
+async def prove_routes(world: World, release: Release, slot: Slot, *, patience_s: float = ROUTER_BACK_S) -> None:
+    """Send a few requests over each route to the slot, through nginx itself; Unhealthy when one is refused.
+
+    A router that somebody restarts is waited for at most `patience_s`, then RouterError.
+    """
+    await _await_router(world, patience_s)
     for route in _http_routes(release):
         service = release.services[route.service]
         for _ in range(ROUTE_PROBES):
@@ -79,19 +95,36 @@ async def prove_routes(world: World, release: Release, slot: Slot) -> None:
                 raise await _refused(world, slot, release, route, answer)
 
 
+async def _await_router(world: World, patience_s: float) -> None:
+    start = world.clock.monotonic()
+    while True:
+        state = await world.router.observe()
+        if state.running and state.loaded_tree:
+            return
+        if world.clock.monotonic() - start >= patience_s:
+            what = "does not answer our probes" if state.running else "is not running"
+            raise RouterError(f"The router {what}, so nothing can be proved through it.", "Start it, then try again.")
+        await world.clock.sleep(POLL_S)
+
+
 def _http_routes(release: Release) -> Iterable[Route]:
-    return [r for r in release.routes if r.protocol in (Protocol.HTTP, Protocol.HTTPS) and r.service in release.services]
+    return [
+        r for r in release.routes if r.protocol in (Protocol.HTTP, Protocol.HTTPS) and r.service in release.services
+    ]
 
 
 async def _look(
-    world: World, release: Release, container: Container, service: Service, proofs: dict[str, Proof], min_uptime_s: float
+    world: World,
+    release: Release,
+    container: Container,
+    service: Service,
+    proofs: dict[str, Proof],
+    min_uptime_s: float,
 ) -> Look:
     answer = await _ask(world, release, container, service)
     proof = proofs.get(container.id, Proof())
     age = max(0.0, seconds_between(container.started_at, world.clock.now())) if container.started_at else 0.0
-    judgement = judge(
-        container, service, answer.ok if answer else None, proof, uptime_s=age, min_uptime_s=min_uptime_s
-    )
+    judgement = judge(container, service, answer.ok if answer else None, proof, uptime_s=age, min_uptime_s=min_uptime_s)
     if judgement.healthy and not proof.was_healthy:
         proofs[container.id] = Proof(True, container.started_at)
     return Look(container, service, judgement, answer)
@@ -147,4 +180,3 @@ async def last_lines(world: World, container: Container, lines: int = 10) -> lis
     except NselfError as error:
         return [f"{container.name}: its log can't be read: {error.what}"]
     return [f"{container.name} | {line}" for line in found] or [f"{container.name}: its log is empty"]
-

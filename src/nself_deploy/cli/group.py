@@ -50,9 +50,7 @@ class DeployGroup(click.Group):
     def _command_at(self, ctx: click.Context, args: list[str]) -> int | None:
         run = self.get_command(ctx, RUN)
         assert run is not None
-        takes_value = {
-            name for p in run.params if isinstance(p, click.Option) and not p.is_flag for name in p.opts
-        }
+        takes_value = {name for p in run.params if isinstance(p, click.Option) and not p.is_flag for name in p.opts}
         skip = False
         for index, word in enumerate(args):
             if skip:

@@ -38,7 +38,9 @@ def status(as_json: bool, directory: str) -> int:
     if found.last is not None:
         lines.note(f"last: {_line(found.last)}")
     if found.under_way is not None:
-        lines.note(f"interrupted: {found.under_way.kind} {found.under_way.id} at step {found.under_way.step!r}; the next deploy puts it right")
+        lines.note(
+            f"interrupted: {found.under_way.kind} {found.under_way.id} at step {found.under_way.step!r}; the next deploy puts it right"
+        )
     if found.holder:
         lines.note(f"under way: {found.holder}")
     return int(Exit.OK)

@@ -23,7 +23,9 @@ def deploy_options(command: F) -> F:
     for option in reversed(
         (
             click.option("--strategy", metavar="NAME", help="blue-green (the default)."),
-            click.option("--health-timeout", metavar="TIME", help="How long the new version may take to be healthy [30s]."),
+            click.option(
+                "--health-timeout", metavar="TIME", help="How long the new version may take to be healthy [30s]."
+            ),
             click.option("--min-uptime", metavar="TIME", help="How long it must run before it gets traffic [7s]."),
             click.option("--drain", metavar="TIME", help="How long requests of the old version may take to end [60s]."),
             click.option("--standby", metavar="TIME", help="How long the old version stays warm; 0 to stop it [10m]."),

@@ -64,7 +64,9 @@ class Lines:
         """The changes of a plan, one a line."""
         for change in plan.changes:
             reason = f"  {change.reason}" if change.reason else ""
-            self.note(f"  {self._paint(change.sign, _SIGNS.get(change.sign, '0'))} {change.what}{self._paint(reason, '90')}")
+            self.note(
+                f"  {self._paint(change.sign, _SIGNS.get(change.sign, '0'))} {change.what}{self._paint(reason, '90')}"
+            )
         for warning in plan.warnings:
             self.note(f"  {self._paint('!', '33')} {warning}")
 

@@ -17,7 +17,14 @@ from nself_deploy.app.deploy import Result
 from nself_deploy.app.world import World
 from nself_deploy.cli.options import common, deploy_options, flags_of
 from nself_deploy.cli.output import Lines, error_document, print_error, print_json
-from nself_deploy.core.document import PlanDocument, SettingLine, exit_status, plan_document, run_document, unchanged_document
+from nself_deploy.core.document import (
+    PlanDocument,
+    SettingLine,
+    exit_status,
+    plan_document,
+    run_document,
+    unchanged_document,
+)
 from nself_deploy.core.model import Strategy
 from nself_deploy.core.plan import Plan
 from nself_deploy.core.settings import Settings
@@ -61,7 +68,9 @@ def rollback(target: str | None, to: str, yes: bool, as_json: bool, directory: s
 
     flags = {**flags_of(options), "target": target}
 
-    def go(world: World, settings: Settings, stop: asyncio.Event, ask: Callable[[Plan], None]) -> Coroutine[Any, Any, Result]:
+    def go(
+        world: World, settings: Settings, stop: asyncio.Event, ask: Callable[[Plan], None]
+    ) -> Coroutine[Any, Any, Result]:
         return deploy.rollback(world, wiring.timing_of(settings), settings.target, stop, ask, to=to)
 
     return _changing(flags, directory, as_json, "rollback", yes, go)
@@ -140,7 +149,13 @@ def _changing(
 
 
 async def _locked(
-    flags: dict[str, Any], directory: str, as_json: bool, purpose: str, yes: bool, use_case: Any, lines: Lines,
+    flags: dict[str, Any],
+    directory: str,
+    as_json: bool,
+    purpose: str,
+    yes: bool,
+    use_case: Any,
+    lines: Lines,
     seen: dict[str, str],
 ) -> int:
 
@@ -153,7 +168,9 @@ async def _locked(
         world.watcher, world.progress = lines.step, lines.progress
         world.lock.acquire(f"{purpose} ({settings.target})")
         try:
-            result = await use_case(world, settings, stop, lambda made: _gate(made, settings.target, yes, as_json, lines))
+            result = await use_case(
+                world, settings, stop, lambda made: _gate(made, settings.target, yes, as_json, lines)
+            )
         finally:
             world.lock.release()
     duration_ms = int((time.monotonic() - start) * 1000)
@@ -196,7 +213,8 @@ def _strategy_is_available(settings: Settings) -> None:
     if settings.strategy not in AVAILABLE:
         raise UsageError(
             f"This version can't deploy with the strategy {settings.strategy.value} yet.",
-            f"Use --strategy {AVAILABLE[0].value}.", where=settings.origins.get("strategy", ""),
+            f"Use --strategy {AVAILABLE[0].value}.",
+            where=settings.origins.get("strategy", ""),
         )
 
 

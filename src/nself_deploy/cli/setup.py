@@ -53,7 +53,9 @@ def _show(found: wired.Setup, lines: Lines) -> None:
     if found.nothing:
         lines.note("Nothing to change: the nginx files are as they have to be.")
         return
-    lines.note(f"{found.override} is generated: plain docker compose reads it, keeps the router on the slots' networks,")
+    lines.note(
+        f"{found.override} is generated: plain docker compose reads it, keeps the router on the slots' networks,"
+    )
     lines.note("  and (after the first deploy) does not start a second copy of what runs in the slots.")
     for note in (*found.notes, *found.edit.warnings):
         lines.note(f"  ! {note}")

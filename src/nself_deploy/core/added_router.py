@@ -74,9 +74,7 @@ def router_service(published: list[Published]) -> dict[str, Any]:
         "restart": "unless-stopped",
         "stop_signal": "SIGQUIT",
         "stop_grace_period": "20s",
-        "volumes": [
-            {"type": "bind", "source": f"./{CONF_FILE}", "target": "/etc/nginx/nginx.conf", "read_only": True}
-        ],
+        "volumes": [{"type": "bind", "source": f"./{CONF_FILE}", "target": "/etc/nginx/nginx.conf", "read_only": True}],
     }
 
 

@@ -87,8 +87,16 @@ def unchanged_document(plan: Plan, before: tuple[StepLine, ...] = (), duration_m
     """The document of a plan with nothing to do."""
     line = StepLine("Unchanged", StepStatus.DONE, 0.0, plan.changes[0].reason if plan.changes else "")
     return Document(
-        plan.target, plan.strategy.value, plan.release, plan.previous_release, (*before, line), duration_ms,
-        success=True, rolled_back=False, final_percent=100, error="",
+        plan.target,
+        plan.strategy.value,
+        plan.release,
+        plan.previous_release,
+        (*before, line),
+        duration_ms,
+        success=True,
+        rolled_back=False,
+        final_percent=100,
+        error="",
     )
 
 
@@ -123,5 +131,3 @@ def exit_status(run: Run) -> Exit:
     if run.outcome is Outcome.INTERRUPTED:
         return Exit.INTERRUPTED
     return Exit(run.failure.exit_status) if run.failure else Exit.FAILED
-
-

@@ -165,9 +165,7 @@ def _unchanged(project: Project, release: Release, facts: Facts, target: str) ->
     )
 
 
-def _prepare(
-    project: Project, release: Release, facts: Facts, candidate: Slot, timing: Timing
-) -> tuple[Step, ...]:
+def _prepare(project: Project, release: Release, facts: Facts, candidate: Slot, timing: Timing) -> tuple[Step, ...]:
     """Everything that has to be there before the candidate starts; none of it touches traffic."""
     router = project.router.service if project.router else ""
     steps = []
@@ -277,9 +275,7 @@ def _was(facts: Facts, slot: Slot) -> str:
     return "standby" if facts.standby is slot else "leftover"
 
 
-def _changes(
-    project: Project, release: Release, facts: Facts, candidate: Slot, timing: Timing
-) -> tuple[Change, ...]:
+def _changes(project: Project, release: Release, facts: Facts, candidate: Slot, timing: Timing) -> tuple[Change, ...]:
     lines = []
     if candidate in facts.occupied:
         lines.append(Change("-", f"{candidate}: {_was(facts, candidate)}", "its place is needed"))

@@ -135,7 +135,8 @@ async def open_world(directory: str, flags: Mapping[str, object], *, write: bool
     if settings.target != "local" and os.environ.get(f"NSELF_DEPLOY_HOST_{settings.target.upper()}"):
         raise UsageError(
             f"NSELF_DEPLOY_HOST_{settings.target.upper()} names another host; this version deploys to the engine "
-            "that the docker command uses.", "Set DOCKER_HOST, or unset the variable.",
+            "that the docker command uses.",
+            "Set DOCKER_HOST, or unset the variable.",
         )
     engine = _LazyEngine(settings.subnet_pool)
     root = Path(source.found.root)
@@ -177,8 +178,12 @@ def spawn_detached(args: list[str]) -> None:
     """Start our own program in the background, without a terminal, and let it go."""
     subprocess.Popen(
         [sys.executable, "-m", "nself_deploy.cli.main", *args],
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True, close_fds=True, cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        close_fds=True,
+        cwd="/",
     )
 
 

@@ -99,15 +99,22 @@ async def open_router(source: Read, engine: Any, settings: Settings) -> Routed:
     side = nginx_side(source)
     if side is None:
         raise ConfigError(
-            "The project has no nginx in front.", "Run nself deploy init, which adds one.",
+            "The project has no nginx in front.",
+            "Run nself deploy init, which adds one.",
             where=source.found.files[0],
         )
     name = str(source.model.get("name") or "")
     found = find_routes(side.sources, side.services, name, side.directory)
     _refuse(found)
     project = build_project(
-        source.model, root=source.found.root, files=source.found.files, extension=source.extension, roles=side.roles,
-        nginx_routes=found.routes, added=added_router(source.found.root, os.environ), env=os.environ,
+        source.model,
+        root=source.found.root,
+        files=source.found.files,
+        extension=source.extension,
+        roles=side.roles,
+        nginx_routes=found.routes,
+        added=added_router(source.found.root, os.environ),
+        env=os.environ,
         locate=source.locate,
     )
     return _routed(project, engine, settings, found)

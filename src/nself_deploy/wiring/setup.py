@@ -71,14 +71,17 @@ def _added(source: Read, name: str, root: Path, override: str, notes: list[str])
     if (root / added.CONF_FILE).exists():
         raise ConfigError(
             "There is such a file already, but no nginx service that uses it.",
-            "Add the nginx service to the Compose file, or move the file away.", where=str(root / added.CONF_FILE),
+            "Add the nginx service to the Compose file, or move the file away.",
+            where=str(root / added.CONF_FILE),
         )
     sources = Sources(_MAIN, {_MAIN: added.router_conf(routes)}, {_MAIN: added.CONF_FILE})
     services: Services = services_for_nginx(source, roles)
     edit = plan_edit(sources, services, name, ROUTER_DIR_IN_CONTAINER)
     service = added.router_service(published)
     ports = ", ".join(p.published for p in published) or "8080"
-    notes.append(f"an nginx service `router` ({added.IMAGE}) is added in the generated file; it gets the host port {ports}")
+    notes.append(
+        f"an nginx service `router` ({added.IMAGE}) is added in the generated file; it gets the host port {ports}"
+    )
     if published:
         notes.append("a plain stack that runs now holds that port: docker compose down first, then nself deploy")
     return Setup(root, edit, override, notes, None, service)
