@@ -17,8 +17,6 @@ from nself_deploy.core.state import BlueGreenState
 from nself_deploy.errors import RouterError
 
 DRAIN_POLL_S = 0.05
-ROUTER_BACK_S = 20.0
-"""How long a router that is being restarted by somebody is waited for."""
 WARM_AGAIN_S = 60.0
 PLAIN_SERVERS = "plain-servers"
 
@@ -35,6 +33,8 @@ async def install_router(world: World, release: Release, slot: Slot, initial: Sp
     tree = await world.router.install(spec)
     if world.router.split() is None:
         await world.router.move(initial)
+    if not before.running:
+        return "files written; nginx reads them when it starts"
     return "unchanged" if tree == before.loaded_tree else "checked with nginx -t and loaded"
 
 
@@ -101,7 +101,7 @@ async def move(world: World, split: Split) -> str:
             await world.router.confirm(split)
         except RouterError:
             state = await world.router.observe()
-            if world.clock.monotonic() - start > ROUTER_BACK_S:
+            if world.clock.monotonic() - start > proving.ROUTER_BACK_S:
                 if not state.running:
                     return "set; the router is not running and will find it when it starts"
                 raise
@@ -133,7 +133,7 @@ async def drain(world: World, slot: Slot, grace_s: float, *, keep: bool) -> str:
     left = await _in_flight(world, slot)
     quiet = 0
     while world.clock.monotonic() - start < grace_s:
-        quiet = 0 if left else quiet + 1
+        quiet = quiet + 1 if left == 0 else 0
         if quiet >= 2:
             return f"nothing in flight after {world.clock.monotonic() - start:.1f} s"
         await world.clock.sleep(DRAIN_POLL_S)
@@ -147,15 +147,15 @@ async def drain(world: World, slot: Slot, grace_s: float, *, keep: bool) -> str:
 
 
 async def _in_flight(world: World, slot: Slot) -> int:
-    """Requests in flight to the slot; none when the router does not run, for then nobody is connected through it."""
+    """Requests in flight to the slot; none when the router does not run, for then nobody is connected through it.
+
+    1 while it runs and does not answer (it is being restarted): nobody can say that nothing is in flight.
+    """
     try:
         count = await world.router.in_flight(slot)
         return count + (await world.router.old_workers() if slot is Slot.PLAIN else 0)
     except RouterError:
-        state = await world.router.observe()
-        if state.running:
-            raise
-        return 0
+        return 1 if (await world.router.observe()).running else 0
 
 
 async def _close_lingering(world: World, slot: Slot) -> None:
