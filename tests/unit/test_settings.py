@@ -23,7 +23,6 @@ def test_the_contracts_defaults() -> None:
     assert settings.drain_s == 60
     assert settings.standby_s == 600
     assert (settings.initial_percent, settings.soak_minutes, settings.error_threshold_pct) == (10, 5, 1.0)
-    assert settings.keep_releases == 10
     assert settings.target == "local"
     assert set(settings.origins.values()) == {"default"}
     assert set(settings.origins) == set(DEFAULTS)

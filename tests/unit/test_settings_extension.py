@@ -39,7 +39,6 @@ def test_reads_everything() -> None:
         "standby": "1h",
         "sticky": "cookie:sid",
         "subnet_pool": "10.99.0.0/16",
-        "keep_releases": 3,
     }
     web = {"role": "app", "health_timeout": "90s", "probe": {"path": "/up", "statuses": [200, 299], "timeout": "2s"}}
     extension = read_extension(_model(top, web=web, worker={"activate": "on-live"}))
@@ -73,9 +72,6 @@ BAD = [
     ({"health_timeout": "2h"}, "x-nself-deploy.health_timeout", "2h is out of range"),
     ({"standby": "2d"}, "x-nself-deploy.standby", "At most 1d"),
     ({"strategy": "bluegreen"}, "x-nself-deploy.strategy", "Did you mean blue-green?"),
-    ({"keep_releases": "many"}, "x-nself-deploy.keep_releases", "'many' is not a whole number"),
-    ({"keep_releases": -1}, "x-nself-deploy.keep_releases", "at least 0"),
-    ({"keep_releases": 10**6}, "x-nself-deploy.keep_releases", "at most 1000"),
     ({"sticky": "cookie:a b"}, "x-nself-deploy.sticky", "'cookie:a b' is not possible"),
     ({"subnet_pool": "10.0.0.0/30"}, "x-nself-deploy.subnet_pool", "too small"),
     ({"subnet_pool": "8.8.0.0/16"}, "x-nself-deploy.subnet_pool", "not a private range"),

@@ -114,9 +114,6 @@ class ProjectKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str | None,
         _text("Private IPv4 range from which the slots' networks get their /24 each.", examples=["10.213.0.0/16"]),
     ] = None
-    keep_releases: (
-        Annotated[int, msgspec.Meta(ge=0, le=1000, description="How many releases can be returned to.")] | None
-    ) = None
 
 
 class ServiceKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -32,7 +32,6 @@ DEFAULTS: dict[str, Any] = {
     "initial_percent": 10,
     "soak_minutes": 5.0,
     "error_threshold_pct": 1.0,
-    "keep_releases": 10,
     "sticky": "client",
     "subnet_pool": "10.213.0.0/16",
 }
@@ -61,7 +60,6 @@ class Settings(msgspec.Struct, frozen=True):
     initial_percent: int
     soak_minutes: float
     error_threshold_pct: float
-    keep_releases: int
     sticky: str
     subnet_pool: str
     origins: dict[str, str] = {}
@@ -153,7 +151,6 @@ _KINDS = {
     "initial_percent": _Kind(_number(1, 99, whole=True), "--canary", "NSELF_CANARY_PERCENT"),
     "soak_minutes": _Kind(_minutes, "--soak", "NSELF_CANARY_SOAK_MINUTES"),
     "error_threshold_pct": _Kind(_number(0.001, 100), "--error-threshold", "NSELF_CANARY_ERROR_THRESHOLD"),
-    "keep_releases": _Kind(_number(1, 1000, whole=True), "--keep-releases", "", "keep_releases"),
     "sticky": _Kind(_checked(check_sticky), "--sticky", "", "sticky"),
     "subnet_pool": _Kind(_checked(check_subnet_pool), "--subnet-pool", "", "subnet_pool"),
 }
