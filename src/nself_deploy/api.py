@@ -90,6 +90,7 @@ async def _deploy(config: BlueGreenConfig, flags: dict[str, object]) -> tuple[li
     from nself_deploy import wiring
     from nself_deploy.app import deploy
     from nself_deploy.app.planning import preview
+    from nself_deploy.app.standby import take_lock
     from nself_deploy.core.document import plan_document, run_document, unchanged_document
 
     async with wiring.open_world(str(config.project_root), flags, write=not config.dry_run) as opened:
@@ -97,7 +98,7 @@ async def _deploy(config: BlueGreenConfig, flags: dict[str, object]) -> tuple[li
         if config.dry_run:
             plan = await preview(world, timing, opened.settings.target)
             return list(plan_document(plan, world.project, ()).steps), "", False
-        world.lock.acquire(f"deploy ({opened.settings.target})")
+        await take_lock(world, f"deploy ({opened.settings.target})")
         try:
             result = await deploy.deploy(world, timing, opened.settings.target, asyncio.Event(), lambda plan: None)
         finally:

@@ -10,15 +10,14 @@ import msgspec
 
 from nself_deploy.app import observe, releases
 from nself_deploy.app.executor import Executor
-from nself_deploy.app.runner import Runner, failure_of
+from nself_deploy.app.runner import Runner
 from nself_deploy.app.world import World
 from nself_deploy.core import machine
 from nself_deploy.core.document import StepLine
 from nself_deploy.core.machine import Run
-from nself_deploy.core.model import Release, Slot, StepStatus, Strategy
+from nself_deploy.core.model import Release, Slot, StepStatus
 from nself_deploy.core.plan import Facts, Plan, Timing, plan_blue_green, plan_rollback
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
-from nself_deploy.core.state import BLUE_GREEN_STATE_FILE, StrategyState, parse_time
 from nself_deploy.errors import NselfError, UsageError
 
 
@@ -156,20 +155,3 @@ async def _images_are_here(world: World, release: Release) -> None:
                 )
             await world.engine.pull(image.digest, world.progress)
 
-
-def save_refusal(world: World, target: str, started: str, error: NselfError) -> None:
-    """A deploy that ended before its run began is the last deploy all the same."""
-    failure = failure_of(error)
-    world.states.save_deploy(
-        StrategyState(
-            strategy=Strategy.BLUE_GREEN,
-            target=target,
-            started_at=parse_time(started),
-            completed_at=parse_time(world.clock.now()),
-            success=False,
-            canary_percent=0,
-            rolled_back=False,
-            error=failure.message,
-            blue_green_state_file=BLUE_GREEN_STATE_FILE,
-        )
-    )

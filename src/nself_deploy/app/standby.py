@@ -8,6 +8,10 @@ from nself_deploy.app.world import World
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
 from nself_deploy.errors import Locked
 
+EXPIRY = "remove the expired standby"
+"""Purpose of the lock while a standby is removed: the one that others wait for."""
+EXPIRY_S = 90.0
+
 
 async def expire(world: World) -> str:
     """Remove a standby whose time is over. The caller holds the lock.
@@ -26,10 +30,29 @@ async def wait_and_expire(world: World, seconds: float) -> str:
     """Wait, then expire under the lock; a lock that somebody holds means that they decide about the standby."""
     await world.clock.sleep(seconds)
     try:
-        world.lock.acquire("remove the expired standby")
+        world.lock.acquire(EXPIRY)
     except Locked:
         return ""
     try:
         return await expire(world)
     finally:
         world.lock.release()
+
+
+async def take_lock(world: World, purpose: str) -> None:
+    """Take the lock; the end of a standby is waited for (it is short, and nobody asked for it just now).
+
+    Raises:
+        Locked: somebody else deploys.
+    """
+    start = world.clock.monotonic()
+    while True:
+        try:
+            world.lock.acquire(purpose)
+        except Locked:
+            owner = world.lock.owner()
+            if owner is not None and (owner.purpose != EXPIRY or world.clock.monotonic() - start > EXPIRY_S):
+                raise
+            await world.clock.sleep(0.1)
+            continue
+        return

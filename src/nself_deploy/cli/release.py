@@ -14,6 +14,7 @@ import click
 
 from nself_deploy import wiring
 from nself_deploy.app.deploy import Result
+from nself_deploy.app.standby import take_lock
 from nself_deploy.app.world import World
 from nself_deploy.cli.options import common, deploy_options, flags_of
 from nself_deploy.cli.output import Lines, error_document, print_error, print_json
@@ -166,7 +167,7 @@ async def _locked(
         seen.update(target=settings.target, strategy=settings.strategy.value)
         _strategy_is_available(settings)
         world.watcher, world.progress = lines.step, lines.progress
-        world.lock.acquire(f"{purpose} ({settings.target})")
+        await take_lock(world, f"{purpose} ({settings.target})")
         try:
             result = await use_case(
                 world, settings, stop, lambda made: _gate(made, settings.target, yes, as_json, lines)
