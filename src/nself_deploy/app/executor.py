@@ -18,6 +18,13 @@ class Executor:
 
     async def perform(self, effect: do.Effect, run: Run) -> str:
         """Perform one effect; NselfError when it did not take effect."""
+        if isinstance(effect, do.Preparing):
+            return await self._prepare(effect)
+        if isinstance(effect, do.Bringing):
+            return await self._bring(effect)
+        return await self._end(effect, run)
+
+    async def _prepare(self, effect: do.Preparing) -> str:
         world = self._world
         match effect:
             case do.PrepareNetworks(release):
@@ -28,6 +35,10 @@ class Executor:
                 return await traffic.install_router(world, self._release(release), slot, initial)
             case do.RunJob(release, slot, service, timeout_s):
                 return await lifecycle.run_job(world, self._release(release), slot, service, timeout_s)
+
+    async def _bring(self, effect: do.Bringing) -> str:
+        world = self._world
+        match effect:
             case do.StartSlot(release, slot):
                 return await lifecycle.start_slot(world, self._release(release), slot)
             case do.ProveHealth(release, slot, timeout_s, min_uptime_s):
@@ -41,6 +52,10 @@ class Executor:
                 return await lifecycle.watch_live(world, self._release(release), slot, seconds)
             case do.HandOver():
                 return await lifecycle.hand_over(world, effect, self._release)
+
+    async def _end(self, effect: do.Ending, run: Run) -> str:
+        world = self._world
+        match effect:
             case do.Drain(slot, grace_s, keep):
                 return await traffic.drain(world, slot, grace_s, keep=keep)
             case do.RemoveSlot(slot):

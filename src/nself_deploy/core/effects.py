@@ -130,20 +130,10 @@ class Record(_Effect, frozen=True, tag="record"):
     standby_s: float = 0.0
 
 
-Effect = (
-    PrepareNetworks
-    | StartShared
-    | InstallRouter
-    | RunJob
-    | StartSlot
-    | ProveHealth
-    | ProbeWarm
-    | MoveTraffic
-    | WatchLive
-    | HandOver
-    | Drain
-    | RemoveSlot
-    | RetirePlain
-    | KeepWarm
-    | Record
-)
+Preparing = PrepareNetworks | StartShared | InstallRouter | RunJob
+"""What has to be there before a slot starts."""
+Bringing = StartSlot | ProveHealth | ProbeWarm | MoveTraffic | WatchLive | HandOver
+"""What brings a slot live."""
+Ending = Drain | RemoveSlot | RetirePlain | KeepWarm | Record
+"""What ends an old slot, and the run."""
+Effect = Preparing | Bringing | Ending
