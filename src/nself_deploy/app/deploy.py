@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from nself_deploy.app import observe, releases
+from nself_deploy.app import observe, releases, standby
 from nself_deploy.app.executor import Executor
-from nself_deploy.app.runner import Runner
+from nself_deploy.app.runner import Runner, stoppable
 from nself_deploy.app.world import World
 from nself_deploy.core import machine
 from nself_deploy.core.document import StepLine
@@ -43,7 +43,8 @@ async def deploy(world: World, timing: Timing, target: str, interrupted: asyncio
     """
     await world.engine.info()
     await recover(world, interrupted)
-    release, built = await _timed_release(world)
+    await standby.expire(world)
+    release, built = await stoppable(_timed_release(world), interrupted)
     facts = await _adopted(world, await observe.observe(world))
     plan = plan_blue_green(world.project, release, facts, timing, target)
     if plan.unchanged:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -13,7 +14,9 @@ from nself_deploy.core import machine
 from nself_deploy.core.document import step_line
 from nself_deploy.core.effects import Effect
 from nself_deploy.core.machine import Event, Failure, Run
-from nself_deploy.errors import Exit, NselfError, Unhealthy
+from nself_deploy.errors import Exit, Interrupted, NselfError, Unhealthy
+
+T = TypeVar("T")
 
 Perform = Callable[[Effect, Run], Awaitable[str]]
 """Performs one effect; returns what to say about it."""
@@ -83,6 +86,24 @@ class Runner:
             if known.get(state.key) != state and not (current and state.key == current.key):
                 if state.status not in ("pending", "skipped"):
                     self._world.watcher(step_line(state))
+
+
+async def stoppable(work: Coroutine[Any, Any, T], interrupted: asyncio.Event) -> T:
+    """The result of something that changes nothing for users, given up as soon as a person asks to stop.
+
+    Raises:
+        Interrupted: a person asked.
+    """
+    task, stop = asyncio.ensure_future(work), asyncio.ensure_future(interrupted.wait())
+    try:
+        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            raise Interrupted("Interrupted before anything was changed.")
+        return task.result()
+    finally:
+        stop.cancel()
 
 
 def failure_of(error: NselfError) -> Failure:
