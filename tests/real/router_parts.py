@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from nself_deploy.adapters.docker_engine import DockerEngine
 from nself_deploy.adapters.nginx import NginxRouter
@@ -55,7 +56,7 @@ class Client:
         self._address = address
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> Self:
         self._streams = await asyncio.open_connection(*self._address)
         return self
 
@@ -288,7 +289,8 @@ class HostBench(Bench):
         self.services = Services({}, {}, {b.port: (b.name, b.port) for b in backends})
 
     async def start(self) -> None:
-        self._process = subprocess.Popen(
+        self._process = await asyncio.to_thread(
+            subprocess.Popen,
             [
                 self.bin,
                 "-c",
@@ -355,7 +357,8 @@ class ContainerBench(Bench):
     def http(self, body: str, main: str = "") -> str:
         return (
             f"user nginx;\nworker_processes 2;\nerror_log /dev/stderr info;\npid /run/nginx.pid;\n{main}"
-            f"events {{ worker_connections 4096; }}\n\nhttp {{\n    access_log off;\n    keepalive_min_timeout 2s;\n{body}}}\n"
+            f"events {{ worker_connections 4096; }}\n\nhttp {{\n    access_log off;\n"
+            f"    keepalive_min_timeout 2s;\n{body}}}\n"
         )
 
     def app(self, backend: Backend) -> str:

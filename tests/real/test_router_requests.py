@@ -14,10 +14,52 @@ from tests.real.router_parts import KINDS, Backend, Bench, Client, Reply, ask, s
 pytestmark = pytest.mark.real
 
 TARGETS = [
-    "", "x", "x/", "x/y?a=1&b=%2F", "?only=args", "x?", "x%2Fy", "x%20y", "x+y", "x%3Fy=1", "x%3fy", "x%23y", "x%25y", "x%0Ay",
-    "a//b", "/x", "//x", "a/./b", "a/../b", "a/%2e%2e/b", "%C3%A9", "caf%e9", "%00x"[3:], "x;y=1", "x:y@z", "x!$&'()*,=~", "%7Bx%7D",
-    "x%22y", "x%5Cy", "x%5cy", "%E2%82%AC/%F0%9F%98%80?q=%E2%82%AC", "x?y=a/b/../c", "x?%0a=%20", "x?a?b?c", "x#y", "a" * 6000,
-    "y/" * 900, "x?" + "q=" * 2000, "%61%62c", "x%2F%2Fy", ".", "..", "a/..", "...", "$1", "x?$request_uri",
+    "",
+    "x",
+    "x/",
+    "x/y?a=1&b=%2F",
+    "?only=args",
+    "x?",
+    "x%2Fy",
+    "x%20y",
+    "x+y",
+    "x%3Fy=1",
+    "x%3fy",
+    "x%23y",
+    "x%25y",
+    "x%0Ay",
+    "a//b",
+    "/x",
+    "//x",
+    "a/./b",
+    "a/../b",
+    "a/%2e%2e/b",
+    "%C3%A9",
+    "caf%e9",
+    "%00x"[3:],
+    "x;y=1",
+    "x:y@z",
+    "x!$&'()*,=~",
+    "%7Bx%7D",
+    "x%22y",
+    "x%5Cy",
+    "x%5cy",
+    "%E2%82%AC/%F0%9F%98%80?q=%E2%82%AC",
+    "x?y=a/b/../c",
+    "x?%0a=%20",
+    "x?a?b?c",
+    "x#y",
+    "a" * 6000,
+    "y/" * 900,
+    "x?" + "q=" * 2000,
+    "%61%62c",
+    "x%2F%2Fy",
+    ".",
+    "..",
+    "a/..",
+    "...",
+    "$1",
+    "x?$request_uri",
 ]
 UNENCODED = ["${host}", "x|y", "x{y}", 'x"y', "x<y>", "x^y`z", "x\\y", "caf\u00e9", "\u00ff\u00fe"]
 
@@ -37,13 +79,33 @@ LOCATIONS = """
         }}
         location /args/ {{ if ($arg_z) {{ set $seen 1; }} proxy_pass http://{app}/a/; }}
         location /host/ {{ proxy_pass http://{app}; proxy_set_header Host $host; }}
-        location /other/ {{ proxy_pass http://{app}/; proxy_set_header X-A $request_uri; proxy_set_header X-B "$proxy_host;$proxy_port"; }}
+        location /other/ {{
+            proxy_pass http://{app}/;
+            proxy_set_header X-A $request_uri;
+            proxy_set_header X-B "$proxy_host;$proxy_port";
+        }}
         location /named/ {{ try_files /nothing @app; }}
         location @app {{ proxy_pass http://{app}; }}
         location / {{ proxy_pass http://{app}/; }}
 """
-PREFIXES = ["/plain/", "/strip/", "/strip-more", "/to/", "/to-no-slash/", "/hard.x+(1)/", "/with%20space/", "/exact", "/regex/",
-            "/own/", "/own/old/", "/args/", "/host/", "/other/", "/named/", "/"]
+PREFIXES = [
+    "/plain/",
+    "/strip/",
+    "/strip-more",
+    "/to/",
+    "/to-no-slash/",
+    "/hard.x+(1)/",
+    "/with%20space/",
+    "/exact",
+    "/regex/",
+    "/own/",
+    "/own/old/",
+    "/args/",
+    "/host/",
+    "/other/",
+    "/named/",
+    "/",
+]
 
 
 @pytest.fixture(params=["host", "container"])
@@ -59,7 +121,11 @@ async def _received(bench: Bench, backend: Backend, target: str) -> tuple[int, b
     """Status, what the backend got, and what the client saw of headers."""
     backend.heads.clear()
     async with asyncio.timeout(20), Client(bench.address) as client:
-        await client.send(b"GET " + target.encode("latin-1") + b" HTTP/1.1\r\nHost: shop.example\r\nX-C: 1\r\nConnection: close\r\n\r\n")
+        await client.send(
+            b"GET "
+            + target.encode("latin-1")
+            + b" HTTP/1.1\r\nHost: shop.example\r\nX-C: 1\r\nConnection: close\r\n\r\n"
+        )
         reply = await client.reply()
     head = backend.heads[-1] if backend.heads else b""
     lines = sorted(head.split(b"\r\n")[1:])
@@ -84,8 +150,12 @@ async def _go_live(bench: Bench, blue: Backend) -> None:
 async def test_paths_headers_and_redirects_are_what_they_were(bench: Bench) -> None:
     async with slots(bench) as (blue, _, app):
         bench.know(app)
-        bench.conf.write_text(bench.http(
-            f"    large_client_header_buffers 4 16k;\n    server {{\n        listen {bench.listen};\n{LOCATIONS.format(app=bench.app(app))}    }}\n"))
+        bench.conf.write_text(
+            bench.http(
+                f"    large_client_header_buffers 4 16k;\n    server {{\n        listen {bench.listen};\n"
+                f"{LOCATIONS.format(app=bench.app(app))}    }}\n"
+            )
+        )
         await bench.start()
         targets = [prefix + rest for prefix in PREFIXES for rest in TARGETS]
         before = await _table(bench, app, targets)
@@ -114,7 +184,8 @@ async def test_redirects_of_the_service(bench: Bench) -> None:
     async with slots(bench) as (blue, _, app):
         bench.know(app)
         name = bench.app(app)
-        bench.conf.write_text(bench.http(f"""    server {{
+        bench.conf.write_text(
+            bench.http(f"""    server {{
         listen {bench.listen};
         location /strip/ {{ proxy_pass http://{name}/v2/; }}
         location /said/ {{ proxy_pass http://{name}/v3/; proxy_redirect default; proxy_redirect http://x/ /y/; }}
@@ -122,7 +193,8 @@ async def test_redirects_of_the_service(bench: Bench) -> None:
         location = /exact {{ proxy_pass http://{name}/v4; }}
         location / {{ proxy_pass http://{name}; }}
     }}
-"""))
+""")
+        )
         places = [f"http://{name}{rest}" for rest in ("", "/", "/v2/a", "/v2", "/v3/b", "/v4", "/other?x=1")]
         places += ["http://x/z", "/relative", "https://elsewhere.example/", f"https://{name}/v2/"]
 
@@ -145,7 +217,8 @@ async def test_inherited_headers_stay(bench: Bench) -> None:
     async with slots(bench) as (blue, _, app):
         bench.know(app)
         name = bench.app(app)
-        bench.conf.write_text(bench.http(f"""    proxy_set_header X-Outer "a; b";
+        bench.conf.write_text(
+            bench.http(f"""    proxy_set_header X-Outer "a; b";
     proxy_set_header X-Name $proxy_host;
     server {{
         listen {bench.listen};
@@ -157,7 +230,8 @@ async def test_inherited_headers_stay(bench: Bench) -> None:
             location ~ /nested/b {{ proxy_pass http://{name}; proxy_set_header X-Own "2"; }}
         }}
     }}
-"""))
+""")
+        )
         targets = ["/inherits/a", "/own/a", "/nested/a/x", "/nested/b"]
         await bench.start()
         before = await _table(bench, app, targets)
@@ -170,7 +244,8 @@ async def test_inherited_headers_stay(bench: Bench) -> None:
 async def test_the_users_upstream_with_keepalive(bench: Bench) -> None:
     async with slots(bench) as (blue, _, app):
         bench.know(app)
-        bench.conf.write_text(bench.http(f"""    upstream backend {{
+        bench.conf.write_text(
+            bench.http(f"""    upstream backend {{
         server {bench.app(app)};
         keepalive 7;
     }}
@@ -182,7 +257,8 @@ async def test_the_users_upstream_with_keepalive(bench: Bench) -> None:
             proxy_set_header Connection "";
         }}
     }}
-"""))
+""")
+        )
         await bench.start()
         before = await _table(bench, app, ["/a", "/b?c"])
         await _go_live(bench, blue)
@@ -199,7 +275,8 @@ async def test_flags_are_read_afresh_with_a_file_cache_and_symlinks_forbidden(be
         bench.know(app)
         page = bench.base / "page.txt"
         page.write_text("a file\n")
-        bench.conf.write_text(bench.http(f"""    open_file_cache max=1000 inactive=1h;
+        bench.conf.write_text(
+            bench.http(f"""    open_file_cache max=1000 inactive=1h;
     open_file_cache_valid 1h;
     disable_symlinks on;
     server {{
@@ -207,7 +284,8 @@ async def test_flags_are_read_afresh_with_a_file_cache_and_symlinks_forbidden(be
         location /files/ {{ alias {bench.base}/; }}
         location / {{ proxy_pass http://{bench.app(app)}; }}
     }}
-"""))
+""")
+        )
         bench.edit()
         text = bench.conf.read_text()
         assert text.count("open_file_cache off;") == text.count("disable_symlinks off;") == 1
@@ -222,10 +300,11 @@ async def test_flags_are_read_afresh_with_a_file_cache_and_symlinks_forbidden(be
 
 
 async def test_the_users_own_limits_and_logs_hide_nothing(bench: Bench) -> None:
-    """Their access_log and limit_conn lines at inner levels, and limits and passwords for everybody at the outer one."""
+    """Logs and limits at inner levels, and limits and passwords for everybody at the outer one."""
     async with slots(bench) as (blue, _, app):
         bench.know(app)
-        bench.conf.write_text(bench.http(f"""    limit_conn_zone $binary_remote_addr zone=each:1m;
+        bench.conf.write_text(
+            bench.http(f"""    limit_conn_zone $binary_remote_addr zone=each:1m;
     limit_req_zone $binary_remote_addr zone=slow:1m rate=1r/m;
     limit_conn each 3;
     limit_req zone=slow burst=200 nodelay;
@@ -245,7 +324,8 @@ async def test_the_users_own_limits_and_logs_hide_nothing(bench: Bench) -> None:
         location @app {{ proxy_pass http://{bench.app(app)}; access_log off; }}
         location / {{ proxy_pass http://{bench.app(app)}; }}
     }}
-"""))
+""")
+        )
         await _go_live(bench, blue)
         log = bench.directory / "log" / "access.log"
         waiting = [asyncio.create_task(ask(bench.address, path)) for path in ("/hold/1", "/hold-by-name")]
@@ -285,12 +365,18 @@ async def test_fastcgi_and_uwsgi_reach_the_slot(bench: Bench) -> None:
 
     async with slots(bench) as (_, __, app):
         bench.know(app)
-        bench.conf.write_text(bench.http(f"""    server {{
+        bench.conf.write_text(
+            bench.http(f"""    server {{
         listen {bench.listen};
-        location /php {{ fastcgi_pass {bench.app(app)}; fastcgi_param REQUEST_URI $request_uri; fastcgi_param SCRIPT_NAME /x; }}
+        location /php {{
+            fastcgi_pass {bench.app(app)};
+            fastcgi_param REQUEST_URI $request_uri;
+            fastcgi_param SCRIPT_NAME /x;
+        }}
         location / {{ return 200 "ok"; }}
     }}
-"""))
+""")
+        )
         bench.edit()
         servers = [await asyncio.start_server(serve, bench.host, 0) for serve in (fastcgi, uwsgi)]  # type: ignore[attr-defined]
         first, second = (f"{bench.host}:{s.sockets[0].getsockname()[1]}" for s in servers)  # type: ignore[attr-defined]

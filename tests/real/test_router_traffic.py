@@ -291,6 +291,8 @@ async def test_cookies_and_random_splits(live: Live) -> None:
 async def test_an_idle_connection_does_not_outlive_its_slot(live: Live) -> None:
     from nself_deploy.core.model import Route
 
+    await ask(live.bench.address)
+    await until(lambda: _is(not live.blue._tasks), "without keepalive nothing stays open", 1)
     route = live.bench.routes()[0]
     kept = Route(route.key, route.service, route.port, keepalive=8)
     await live.bench.router.install(live.bench.spec({Slot.BLUE: [live.blue.address]}, [kept]))
@@ -299,3 +301,47 @@ async def test_an_idle_connection_does_not_outlive_its_slot(live: Live) -> None:
     with contextlib.suppress(TimeoutError):
         await until(lambda: _is(not live.blue._tasks), "idle connections are closed", 6)
     assert not live.blue._tasks
+
+
+async def test_a_change_of_structure_under_keep_alive_load() -> None:
+    """Where nginx has keepalive_min_timeout a reload loses no POST on the wire either."""
+    bench = KINDS["container"]()
+    failures: list[str] = []
+    answers = 0
+    done = asyncio.Event()
+
+    async def client() -> None:
+        nonlocal answers
+        try:
+            while not done.is_set():
+                async with Client(bench.address) as one:
+                    closing = False
+                    while not closing and not done.is_set():
+                        reply = await one.ask("/x", "POST", b"a" * 500)
+                        answers += 1
+                        closing = reply.headers.get("connection") == "close"
+                        if reply.status != 200:
+                            failures.append(str(reply.status))
+                        await asyncio.sleep(0.005)
+        except (OSError, asyncio.IncompleteReadError) as error:
+            failures.append(repr(error))
+
+    try:
+        async with slots(bench) as (blue, green, plain):
+            simple(bench, plain)
+            bench.edit()
+            await bench.router.move(Split.all_to(Slot.BLUE))
+            await bench.router.install(bench.spec({Slot.BLUE: [blue.address]}))
+            await bench.start()
+            async with asyncio.TaskGroup() as group:
+                for _ in range(10):
+                    group.create_task(client())
+                for servers in ([blue.address, green.address], [blue.address], [green.address], [blue.address]):
+                    await bench.router.install(bench.spec({Slot.BLUE: servers}))
+                    before = answers
+                    await until(lambda: _is(answers > before + 100), "some more requests")  # noqa: B023
+                done.set()
+    finally:
+        await bench.close()
+    assert failures == []
+    assert answers > 400

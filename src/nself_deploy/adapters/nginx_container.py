@@ -62,8 +62,10 @@ class ContainerControl:
 
     def addresses(self) -> list[str]:
         """Where its probe server may answer."""
-        found = self._found.addresses if self._found else {}
-        return [f"{address}:{self._port}" for _, address in sorted(found.items()) if address]
+        if self._found is None:
+            return []
+        found = [address for _, address in sorted(self._found.addresses.items()) if address]
+        return [f"{address}:{self._port}" for address in found or ["127.0.0.1"]]  # none: it uses the machine's network
 
     async def build(self) -> Build:
         """Version and compiled-in paths."""

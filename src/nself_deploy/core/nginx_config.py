@@ -83,7 +83,7 @@ class Config:
         self.sources = sources
         self._parsed: dict[str, list[Node]] = {}
         self.root = Block(Node("", 0, [Word("", 0, 0)]), None)
-        if sources.main in sources.files:
+        if self.knows_main:
             self._add(sources.main, self.root, 0)
         else:
             # nginx's own main file includes the user's inside http {}.
@@ -97,6 +97,11 @@ class Config:
     def https(self) -> list[Block]:
         """The `http {}` block; empty when there is none."""
         return self.root.find("http")
+
+    @property
+    def knows_main(self) -> bool:
+        """Whether the main file is among the sources."""
+        return self.sources.main in self.sources.files
 
     def editable(self, file: str) -> bool:
         """Whether the file is the user's."""
@@ -112,7 +117,7 @@ class Config:
                 "it includes itself.", "Remove one of the include lines.", where=self.sources.shown.get(path, path)
             )
         if path not in self._parsed:
-            self._parsed[path] = parse(self.sources.files[path], path)
+            self._parsed[path] = parse(self.sources.files[path], self.sources.shown.get(path, path))
             for node in _all(self._parsed[path]):
                 node.file = path
         self._place(self._parsed[path], parent, depth)

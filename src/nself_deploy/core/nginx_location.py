@@ -90,11 +90,17 @@ class LocationEditor:
         kind, prefix = _matched(location)
         if kind == "=":
             statement = f'rewrite ^ "{target.uri}" break;'
-        elif kind in ("", "^~") and not _NOT_IN_WORD.search(prefix):
+        elif kind not in ("", "^~"):
+            raise self._error(line, "nginx itself refuses a path here.", "Remove the path from the line.")
+        elif _NOT_IN_WORD.search(prefix):
+            raise self._error(
+                location,
+                "nself deploy init can't rewrite the paths of a location with quotes or backslashes.",
+                f"Write a rewrite … break into it yourself, and remove the path {target.uri} from the pass line.",
+            )
+        else:
             quoted = _SPECIAL.sub(r"\\\g<0>", prefix)
             statement = f'rewrite "(?s)^{quoted}(.*)$" "{target.uri}$1" break;'
-        else:
-            raise self._error(line, "nginx itself refuses a path here.", "Remove the path from the line.")
         later = [
             b
             for b in location.children

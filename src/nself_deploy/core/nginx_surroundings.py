@@ -65,8 +65,8 @@ class Surroundings:
         ]
 
     def needs_default_access_log(self) -> bool:
-        """Whether the files name no access log at http level."""
-        return not any(http.find("access_log") for http in self._config.https)
+        """Whether the files name no access log at http level; a main file that we can't see (an image's) names one."""
+        return self._config.knows_main and not any(http.find("access_log") for http in self._config.https)
 
     def warnings(self, targets: Iterable[Target], version: tuple[int, ...]) -> list[str]:
         """What works, but not as well as it could."""

@@ -136,7 +136,7 @@ class Finder:
         if len(known) > 1 or None in found:
             self._problem(
                 block,
-                f"upstream {name} mixes servers of different services.",
+                f"upstream {name} has servers of more than one service or port.",
                 "Make one upstream per app service and port, and no other server in it.",
             )
             return
@@ -255,7 +255,7 @@ class Finder:
                 self._problem(
                     line,
                     f"{line.name} {value} leads to the app service {found[0]} through a variable.",
-                    f"Name it in the line itself ({line.name} http://{found[0]}:{found[1]};), then run nself deploy init.",
+                    f"Write {line.name} http://{found[0]}:{found[1]}; in its place, then run nself deploy init.",
                 )
                 return
         if len(said) == 1:

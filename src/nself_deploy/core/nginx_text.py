@@ -91,8 +91,9 @@ class Writer:
         """A comment behind a directive, on its line."""
         text = self._text(node)
         rest = text[node.end : _line_end(text, node.end)].strip()
-        indent = _indent(text, node.start) or ""
-        tail = "" if not rest or rest.startswith("#") else f"\n{indent}"
+        line = text[text.rfind("\n", 0, node.start) + 1 :]
+        indent = line[: len(line) - len(line.lstrip(" \t"))]
+        tail = "" if not rest or rest.startswith("#") else f"\n{indent}   "
         return self._at(node, node.end, f" # {words}{tail}", reason)
 
     def _text(self, node: Node) -> str:
