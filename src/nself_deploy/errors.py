@@ -4,6 +4,7 @@
     +-- UsageError                    1    no     wrong use: arguments, flags
     |   +-- ConfigError               1    no     a file of the user: place, value, remedy
     |   +-- StateFileError            1    no     one of our own files is unreadable
+    +-- Bug                           1    no     an exception that nobody expected
     +-- InfrastructureError           2    yes    no Docker, host unreachable, disk full
     |   +-- EngineError               2    yes    the container engine refused or vanished
     |   +-- ImageError                2    yes    an image can't be had
@@ -73,6 +74,10 @@ class ConfigError(UsageError):
 
 class StateFileError(UsageError):
     """One of our own files can't be read; it is never treated as "nothing there"."""
+
+
+class Bug(NselfError):
+    """An exception that nobody expected; the message says where its traceback is."""
 
 
 class InfrastructureError(NselfError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import sys
 from pathlib import PurePath
 
@@ -10,7 +10,7 @@ import click
 
 from nself_deploy import __version__
 from nself_deploy.cli.group import DeployGroup
-from nself_deploy.errors import Exit, NselfError
+from nself_deploy.errors import Exit, InfrastructureError, Interrupted, NselfError, UsageError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -40,31 +40,46 @@ def run() -> None:
     args = sys.argv[1:]
     if PurePath(sys.argv[0]).name.startswith("nself-deploy") and args[:1] not in (["deploy"], ["--version"]):
         args = ["deploy", *args]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may be no text in this locale
     sys.exit(main(args))
 
 
 def main(args: list[str]) -> int:
-    """Run one command; its exit status."""
-    from nself_deploy.cli.output import print_error
+    """Run one command; its exit status. Whatever goes wrong ends in one message, with `--json` also in one document."""
+    from nself_deploy.cli.output import Subject, error_document, lost_output, print_error, print_json
 
+    subject = Subject()
     try:
-        status = nself.main(args=args, prog_name="nself", standalone_mode=False)
-        return int(status) if isinstance(status, int) else int(Exit.OK)
+        status = nself.main(args=args, prog_name="nself", standalone_mode=False, obj=subject)
+        reason = lost_output()
+        if not reason:
+            return status if isinstance(status, int) else int(Exit.OK)
+        error: NselfError = InfrastructureError(f"The output could not be written: {reason}.", "Free some space there.")
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.Abort:
-        click.echo("interrupted", err=True)
-        return int(Exit.INTERRUPTED)
-    except click.ClickException as error:
-        error.show()
-        return int(Exit.USAGE)
-    except NselfError as error:
-        print_error(error)
-        return int(error.exit_status)
-    except BrokenPipeError:
-        # The reader of our output went away; what was done is in the journal.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(Exit.OK)
+        error = Interrupted("Interrupted; nothing was changed.")
+    except click.ClickException as wrong:
+        error = _usage_error(wrong)
+    except NselfError as known:
+        error = known
+    except Exception as bug:
+        from nself_deploy.cli.bugs import bug_error
+
+        error = bug_error(bug, args)
+    print_error(error)
+    if "--json" in args and not lost_output():
+        print_json(error_document(error, subject.target, subject.strategy))
+    return int(error.exit_status)
+
+
+def _usage_error(wrong: click.ClickException) -> UsageError:
+    """What click says about a wrong word, as our own error."""
+    context = getattr(wrong, "ctx", None)
+    path = context.command_path if context else "nself deploy"
+    return UsageError(" ".join(wrong.format_message().split()), f"See {path} --help.")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 import sys
+from dataclasses import dataclass
 from typing import TextIO
 
+import click
 import msgspec
 
 from nself_deploy.core.document import Document, StepLine
-from nself_deploy.core.model import StepStatus
+from nself_deploy.core.model import StepStatus, Strategy
 from nself_deploy.core.plan import Plan
 from nself_deploy.errors import NselfError
 
@@ -20,6 +25,7 @@ _COLOURS = {
     StepStatus.SKIPPED: "90",
     StepStatus.PENDING: "90",
 }
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 _SIGNS = {"+": "32", "-": "31", "~": "33", "=": "90"}
 
 
@@ -81,29 +87,60 @@ class Lines:
         return f"\033[{colour}m{text}\033[0m" if self._live and text else text
 
     def _put(self, text: str, end: str = "\n") -> None:
-        self._stream.write(text + end)
-        self._stream.flush()
+        emit(self._stream, text + end)
+
+
+_LOST: list[str] = []
+
+
+def emit(stream: TextIO, text: str) -> None:
+    """Write, never fail: a deploy is not stopped half-way because nobody reads about it any more."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            _LOST.append(error.strerror or str(error))
+        with contextlib.suppress(OSError):  # streams without a descriptor have nothing left to flush at the end
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, stream.fileno())
+            os.close(nothing)
+
+
+def lost_output() -> str:
+    """Why something could not be written (not: because its reader went away); empty when all was."""
+    return _LOST[0] if _LOST else ""
 
 
 def print_json(value: object) -> None:
     """One JSON document on stdout."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
-    sys.stdout.flush()
+    emit(sys.stdout, msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
 def print_error(error: NselfError) -> None:
-    """The evidence first, then what happened, then what to do."""
-    for line in error.evidence:
-        sys.stderr.write(f"  {line}\n")
+    """The evidence first, then what happened, then what to do. Control characters of others' output are shown as such."""
     where = f"{error.where}: " if error.where else ""
-    sys.stderr.write(f"error: {where}{error.what}\n")
+    lines = [f"  {line}" for line in error.evidence] + [f"error: {where}{error.what}"]
     if error.remedy:
-        sys.stderr.write(f"  -> {error.remedy}\n")
-    sys.stderr.flush()
+        lines.append(f"  -> {error.remedy}")
+    emit(sys.stderr, "".join(_CONTROL.sub(lambda found: repr(found[0])[1:-1], line) + "\n" for line in lines))
+
+
+@dataclass
+class Subject:
+    """What a command is about, as far as it is known; an error that comes later is told with it."""
+
+    target: str = "local"
+    strategy: str = Strategy.BLUE_GREEN.value
+
+
+def subject() -> Subject:
+    """That of the command that runs."""
+    found = click.get_current_context().obj
+    return found if isinstance(found, Subject) else Subject()
 
 
 def error_document(error: NselfError, target: str, strategy: str, steps: tuple[StepLine, ...] = ()) -> Document:
     """The document of something that failed before a run began."""
-    return Document(
-        target, strategy, "", "", steps, 0, success=False, rolled_back=False, final_percent=0, error=str(error)
-    )
+    text = str(error).encode(errors="backslashreplace").decode()
+    return Document(target, strategy, "", "", steps, 0, success=False, rolled_back=False, final_percent=0, error=text)

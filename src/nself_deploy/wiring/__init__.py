@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nself_deploy.adapters.durable_files import write_atomic
 from nself_deploy.adapters.journal import Journal
 from nself_deploy.adapters.lock import FileLock
 from nself_deploy.adapters.project_files import find_project_files, write_override
@@ -26,7 +27,7 @@ from nself_deploy.core.effects import KeepWarm
 from nself_deploy.core.model import Project, Slot
 from nself_deploy.core.plan import Plan, Timing
 from nself_deploy.core.settings import Settings, resolve_settings
-from nself_deploy.errors import ConfigError, UsageError
+from nself_deploy.errors import ConfigError, NselfError, UsageError
 from nself_deploy.wiring.reading import Read, read
 
 
@@ -111,9 +112,9 @@ def clock() -> Clock:
     return SystemClock()
 
 
-def check_flags(flags: Mapping[str, object]) -> None:
-    """Raise UsageError for a flag that can't be, without looking at a project."""
-    resolve_settings(flags, os.environ)
+def check_flags(flags: Mapping[str, object]) -> Settings:
+    """The settings as flags and environment alone have them; UsageError for one that can't be."""
+    return resolve_settings(flags, os.environ)
 
 
 def open_store(directory: str) -> Journal:
@@ -172,6 +173,18 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
         user=user_name(),
         git=await git_info(root),
     )
+
+
+def keep_traceback(directory: str, text: str) -> str:
+    """Write a traceback into the project's private directory, over the one from before; its path, empty if it can't be."""
+    path = Path(directory, ".nself", "traceback.txt")
+    try:
+        if path.parent.is_dir():
+            write_atomic(path, text.encode(errors="backslashreplace"))
+            return str(path)
+    except (NselfError, OSError):
+        return ""  # the bug is what has to be told, not this
+    return ""
 
 
 def spawn_detached(args: list[str]) -> None:
