@@ -40,20 +40,20 @@ def drive(
 ) -> Driven:
     """Run the command to its end; `moved` is the mark set the moment after traffic was confirmed on the other slot."""
     start = time.monotonic()
-    process = stack.start_nself(*words, **env)
     driven = Driven(-1, 0.0)
-    assert process.stdout and process.stderr
-    for line in process.stdout:
-        text = line.rstrip("\n")
-        driven.lines.append(text)
-        say(text)
-        match = _STEP.match(text)
-        if match and match[1] in ("done", "failed", "unhealthy"):
-            driven.steps.append((match[1], match[2], float(match[3] or 0)))
-            if load is not None and moved and match[1] == "done" and match[2].startswith("Move traffic"):
-                load.mark(moved)
-    driven.errors = process.stderr.read()
-    driven.status = process.wait(30)
+    with stack.start_nself(*words, **env) as process:
+        assert process.stdout and process.stderr
+        for line in process.stdout:
+            text = line.rstrip("\n")
+            driven.lines.append(text)
+            say(text)
+            match = _STEP.match(text)
+            if match and match[1] in ("done", "failed", "unhealthy"):
+                driven.steps.append((match[1], match[2], float(match[3] or 0)))
+                if load is not None and moved and match[1] == "done" and match[2].startswith("Move traffic"):
+                    load.mark(moved)
+        driven.errors = process.stderr.read()
+        driven.status = process.wait(30)
     driven.seconds = time.monotonic() - start
     for line in driven.errors.splitlines():
         say(line)

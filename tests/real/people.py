@@ -1,0 +1,64 @@
+"""What people look at and type: the worker's record, which containers are the same ones, loads that fit two cores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.load import Kind, LoadMix, Stream
+from tests.load.mix import Limits
+from tests.real.stack import Stack, wait_for
+
+QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "90s"]
+"""A deploy for tests: its limits are short where waiting isn't the point, long where only a slow machine would fail."""
+RATE = 100.0
+
+
+def everyday_load(rate: float = RATE) -> LoadMix:
+    """All kinds of clients of the shop, bounded."""
+    return LoadMix.standard(rate, limits=Limits(duration_s=500, requests=int(rate * 500)))
+
+
+def page_load(rate: float = RATE, path: str = "/") -> LoadMix:
+    """Short requests only: what fails, fails at once, so that the time without service can be read off."""
+    return LoadMix(
+        rate=rate,
+        limits=Limits(duration_s=500, requests=int(rate * 500)),
+        streams=(
+            Stream(Kind.GET, path, share=0.5, name="get"),
+            Stream(Kind.ONE_SHOT_GET, path, share=0.5, name="one-shot get"),
+        ),
+    )
+
+
+def lives(stack: Stack, *services: str) -> dict[str, tuple[str, str]]:
+    """Service -> id and start time of its one plain container; two would be a mistake."""
+    found = stack.service_containers(*services)
+    assert sorted(found) == sorted(services), found
+    return found
+
+
+def ids(stack: Stack, *services: str) -> dict[str, str]:
+    """Service -> id of its plain container."""
+    return {service: life[0] for service, life in lives(stack, *services).items()}
+
+
+def worker(stack: Stack) -> dict[str, Any]:
+    """The worker's own record, once exactly one worker beats."""
+
+    def one() -> dict[str, Any] | None:
+        status, _, _ = stack.get("/api/worker")
+        record: dict[str, Any] = stack.get_json("/api/worker") if status == 200 else {}
+        return record if len(record.get("running", ())) == 1 else None
+
+    found: dict[str, Any] = wait_for(one, "exactly one worker")
+    return found
+
+
+def workers_running(stack: Stack) -> list[str]:
+    """Names of all containers of the worker that run, wherever they are."""
+    return sorted(c["Name"].lstrip("/") for c in stack.containers() if "worker" in c["Name"] and c["State"]["Running"])
+
+
+def split(stack: Stack) -> str:
+    """What the router's link says."""
+    return (stack.root / ".nself/router/current").readlink().name
