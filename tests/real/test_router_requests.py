@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 from collections.abc import AsyncIterator
 
 import pytest
 
-from nself_deploy.core.model import Slot, Split
+from nself_deploy.core.model import Probe, Slot, Split
 from tests.real.router_parts import KINDS, Backend, Bench, Client, Reply, ask, slots, until
 
 pytestmark = pytest.mark.real
@@ -385,8 +386,6 @@ async def test_fastcgi_and_uwsgi_reach_the_slot(bench: Bench) -> None:
         await bench.start()
         assert (await ask(bench.address, "/php/a?b")).text == "fcgi"
         assert b"/php/a?b" in seen[-1]
-        from nself_deploy.core.model import Probe
-
         route = bench.routes()[0]
         assert (await bench.router.probe(route, Slot.BLUE, Probe("/ping"))).ok
         assert b"/ping" in seen[-1]
@@ -400,3 +399,38 @@ async def test_fastcgi_and_uwsgi_reach_the_slot(bench: Bench) -> None:
         assert b"/pong" in seen[-1]
         for server in servers:
             server.close()
+
+
+async def test_grpc_goes_to_the_slot(bench: Bench) -> None:
+    """nginx opens HTTP/2 to the slot that has the traffic, and to the other one when it is probed."""
+    opened: dict[str, bytes] = {}
+
+    async def serve(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened[name] = await reader.read(24)
+        writer.close()
+
+    async with slots(bench) as (_, __, app):
+        bench.know(app)
+        bench.conf.write_text(
+            bench.http(f"""    server {{
+        listen {bench.listen};
+        location /rpc {{ grpc_pass grpc://{bench.app(app)}; }}
+        location / {{ return 200 "ok"; }}
+    }}
+""")
+        )
+        bench.edit()
+        made = {
+            slot: await asyncio.start_server(functools.partial(serve, slot.value), bench.host, 0)  # type: ignore[attr-defined]
+            for slot in (Slot.BLUE, Slot.GREEN)
+        }
+        servers = {s: [f"{bench.host}:{one.sockets[0].getsockname()[1]}"] for s, one in made.items()}  # type: ignore[attr-defined]
+        await bench.router.move(Split.all_to(Slot.GREEN))
+        await bench.router.install(bench.spec(servers))
+        await bench.start()
+        assert (await ask(bench.address, "/rpc/x")).status == 502  # it closes at once
+        assert opened == {"green": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"}
+        assert not (await bench.router.probe(bench.routes()[0], Slot.BLUE, Probe("/"))).ok
+        assert opened["blue"] == opened["green"]
+        for one in made.values():
+            one.close()

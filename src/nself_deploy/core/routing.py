@@ -30,6 +30,5 @@ class TreeSpec(msgspec.Struct, frozen=True):
     """Path token of the probe server: at least 32 hexadecimal digits."""
     sticky: str = "client"
     """What a client is: `client` (address + user agent), `random` (each request), or `cookie:<name>`."""
-    hide_from_public: bool = True
     default_access_log: str = ""
     """nginx's own `access_log` arguments to repeat at http level, when the user's files name none there."""
