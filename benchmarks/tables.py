@@ -13,7 +13,6 @@ from benchmarks.flips import Round
 from benchmarks.sites import IMAGE, docker
 from benchmarks.throughput import Run
 
-
 _QUIET = 20
 """Per cent of the router's core beyond which throughput is other programs' business more than ours."""
 
