@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from nself_deploy.app import observe, releases, standby
+from nself_deploy.app import observe, recording, releases, standby
 from nself_deploy.app.executor import Executor
 from nself_deploy.app.runner import Runner, stoppable
 from nself_deploy.app.world import World
@@ -39,8 +39,9 @@ async def deploy(world: World, timing: Timing, target: str, interrupted: asyncio
     """Bring the project's present version live, blue-green.
 
     Raises:
-        NselfError: before anything was changed for users (configuration, images, lock, engine).
+        NselfError: before anything was changed for users (configuration, state files, images, lock, engine).
     """
+    recording.check_states(world, target)
     await world.engine.info()
     await recover(world, interrupted)
     await standby.expire(world)
@@ -60,7 +61,9 @@ async def rollback(
 
     Raises:
         UsageError: there is nothing to go back to, or no such release.
+        StateFileError: a state file can't be understood.
     """
+    recording.check_states(world, target)
     await recover(world, interrupted)
     facts = await observe.observe(world)
     release = _rollback_release(world, facts, to)

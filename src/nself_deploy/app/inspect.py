@@ -9,7 +9,7 @@ from nself_deploy.core.machine import Phase, Run
 from nself_deploy.core.model import Slot, Split, slot_project
 from nself_deploy.core.slot_records import SlotRole, standby_slot
 from nself_deploy.core.times import seconds_between
-from nself_deploy.errors import NselfError
+from nself_deploy.errors import NselfError, StateFileError
 
 
 class SlotStatus(msgspec.Struct, frozen=True):
@@ -53,10 +53,12 @@ class Status(msgspec.Struct, frozen=True):
     """`ok`, or why it can't be asked."""
     holder: str = ""
     """Who holds the lock."""
+    problem: str = ""
+    """A state file that can't be understood: deploys are refused because of it."""
 
 
 async def status(world: World) -> Status:
-    """The state of the project now; an engine that is away is said, not raised."""
+    """The state of the project now; an engine that is away, or a damaged state file, is said and not raised."""
     split, slots = world.router.split(), world.store.slots()
     engine, lines = "ok", []
     for slot in (Slot.BLUE, Slot.GREEN):
@@ -90,7 +92,17 @@ async def status(world: World) -> Status:
         under_way=run_status(under_way) if under_way else None,
         engine=engine,
         holder=f"{owner.user}@{owner.host} (pid {owner.pid}): {owner.purpose}, since {owner.since}" if owner else "",
+        problem=_problem(world),
     )
+
+
+def _problem(world: World) -> str:
+    try:
+        world.states.load_deploy()
+        world.states.load_blue_green()
+    except StateFileError as error:
+        return str(error)
+    return ""
 
 
 async def _router_words(world: World) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nself_deploy.app import observe
+from nself_deploy.app import observe, recording
 from nself_deploy.app.world import World
 from nself_deploy.core.model import PinnedImage, Release, Role
 from nself_deploy.core.plan import Plan, Timing, plan_blue_green
@@ -13,6 +13,7 @@ UNKNOWN = "sha256:unknown"
 
 async def preview(world: World, timing: Timing, target: str) -> Plan:
     """The plan of a deploy with what is known now; images that would be built count as new."""
+    recording.check_states(world, target)
     facts = await observe.observe(world)
     release = await _release(world)
     known = world.store.release_by_fingerprint(release.fingerprint)

@@ -71,14 +71,20 @@ class States(Protocol):
     def save_deploy(self, state: StrategyState) -> None:
         """`.nself/state/deploy.json`."""
 
+    def load_deploy(self) -> StrategyState:
+        """The same, a zero value when there is none; StateFileError when it can't be understood."""
+
     def save_blue_green(self, state: BlueGreenState) -> None:
         """`.nself/bluegreen/state.json`."""
 
     def load_blue_green(self) -> BlueGreenState:
-        """The same, a zero value when there is none."""
+        """The same, like `load_deploy`."""
 
     def save_rollback(self, environment: str, service: str, state: RollbackState) -> None:
         """`.nself/rollback-state/<env>/<service>.json`."""
+
+    def load_rollback(self, environment: str, service: str) -> RollbackState:
+        """The same, like `load_deploy`."""
 
 
 class Files(Protocol):

@@ -9,8 +9,8 @@ import click
 
 from nself_deploy.app import inspect
 from nself_deploy.cli.options import common
-from nself_deploy.cli.output import Lines, print_json
-from nself_deploy.errors import Exit
+from nself_deploy.cli.output import Lines, print_error, print_json
+from nself_deploy.errors import Exit, StateFileError
 
 
 @click.command()
@@ -26,8 +26,15 @@ def status(as_json: bool, directory: str) -> int:
     found = asyncio.run(go())
     if as_json:
         print_json(found)
-        return int(Exit.OK)
-    lines = Lines(sys.stdout)
+    else:
+        _show(found, Lines(sys.stdout))
+    if found.problem:
+        print_error(StateFileError(found.problem))
+        return int(Exit.USAGE)
+    return int(Exit.OK)
+
+
+def _show(found: inspect.Status, lines: Lines) -> None:
     lines.note(f"{found.project}: router {found.router}, split {found.split}")
     for slot in found.slots:
         until = f", until {slot.until}" if slot.until else ""
@@ -43,7 +50,6 @@ def status(as_json: bool, directory: str) -> int:
         )
     if found.holder:
         lines.note(f"under way: {found.holder}")
-    return int(Exit.OK)
 
 
 @click.command()
