@@ -8,7 +8,8 @@
     +-- InfrastructureError           2    yes    no Docker, host unreachable, disk full
     |   +-- EngineError               2    yes    the container engine refused or vanished
     |   +-- ImageError                2    yes    an image can't be had
-    |   +-- RouterError               2    yes    nginx is not running, or refused its files
+    |   +-- RouterError               2    yes    nginx is not running, or does not do what its files say
+    |       +-- RouterFilesRefused    1    no     nginx -t refused the files
     +-- NotAuthorised                 3    no
     +-- GateRefused                   4    no     prod without yes, unsafe migration
     +-- DeployFailed                  5    no     the candidate was refused; traffic is on the previous release
@@ -99,6 +100,13 @@ class ImageError(InfrastructureError):
 
 class RouterError(InfrastructureError):
     """The router isn't running, refused its configuration, or doesn't do what its files say."""
+
+
+class RouterFilesRefused(RouterError):
+    """`nginx -t` refused the files: a configuration to correct, nothing to wait for."""
+
+    exit_status = Exit.USAGE
+    retryable = False
 
 
 class NotAuthorised(NselfError):

@@ -129,6 +129,14 @@ class ContainerControl:
         uid = words.strip()
         return int(uid) if status == 0 and uid.isdigit() and uid != "0" else None
 
+    def place(self, path: str) -> str:
+        """A file that nginx names, through its mounts; one of the image stays as it is."""
+        mounts = self._found.mounts if self._found else {}
+        for target in sorted(mounts, key=len, reverse=True):
+            if path == target or path.startswith(f"{target}/"):
+                return mounts[target] + path.removeprefix(target)
+        return path
+
     async def last_words(self) -> tuple[str, ...]:
         """The end of the container's log."""
         if self._found is None:

@@ -52,6 +52,9 @@ class Control(Protocol):
     async def owner(self) -> int | None:
         """User id of the master process where it isn't root."""
 
+    def place(self, path: str) -> str:
+        """A file that nginx names, as this machine calls it."""
+
     async def last_words(self) -> tuple[str, ...]:
         """The end of its log, for a person."""
 

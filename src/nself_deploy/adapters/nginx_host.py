@@ -86,6 +86,10 @@ class HostControl:
         """The master of a machine's nginx is root, or the user who deploys."""
         return None
 
+    def place(self, path: str) -> str:
+        """It names files as this machine does."""
+        return path
+
     async def last_words(self) -> tuple[str, ...]:
         """Its error log is where the user put it."""
         return ()

@@ -109,7 +109,7 @@ async def stoppable(work: Coroutine[Any, Any, T], interrupted: asyncio.Event) ->
 def failure_of(error: NselfError) -> Failure:
     """An error as the machine keeps it."""
     return Failure(
-        message=error.what,
+        message=f"{error.where}: {error.what}" if error.where else error.what,
         remedy=error.remedy,
         evidence=error.evidence,
         exit_status=int(error.exit_status) or int(Exit.FAILED),
