@@ -15,7 +15,8 @@ from nself_deploy.adapters.nginx import NginxRouter
 from nself_deploy.core.model import RouterRef, Slot, Split
 from nself_deploy.core.nginx_edit import Services, plan_edit
 from nself_deploy.errors import RouterError
-from tests.real.router_parts import KINDS, Bench, Client, CopiedBench, HostBench, ask, simple, slots, until
+from tests.real.router_parts import KINDS, Bench, CopiedBench, HostBench, simple, slots
+from tests.real.router_peers import Client, ask, until
 from tests.real.things import docker
 
 pytestmark = pytest.mark.real

@@ -12,7 +12,8 @@ import pytest
 
 from nself_deploy.core.model import Slot, Split
 from nself_deploy.errors import RouterError
-from tests.real.router_parts import KINDS, Backend, Bench, Client, ask, simple, slots, until
+from tests.real.router_parts import KINDS, Bench, simple, slots
+from tests.real.router_peers import Backend, Client, ask, until
 
 pytestmark = pytest.mark.real
 
