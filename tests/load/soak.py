@@ -3,37 +3,123 @@
 from __future__ import annotations
 
 import argparse
+import re
+import statistics
 import sys
+from dataclasses import dataclass, field
 
-from tests.load import LoadMix, LoadProcess
-from tests.load.drive import drive, fail
-from tests.load.mix import Limits
-from tests.load.report import Report
+from tests.load import Kind, Limits, LoadMix, LoadProcess, Report, Stream
+from tests.load.drive import Driven, drive
+from tests.load.health import HealthWatch
 from tests.real.stack import Stack, copy_of
 
+_MOVED = re.compile(r"moved in (\d+) ms, confirmed after (\d+) ms")
+_DEPLOY_S = 90
+_WAIT_S = 120.0
 
-def deploys_under_load(stack: Stack, deploys: int, rate: float, *words: str) -> tuple[Report, list[float], list[str]]:
-    """Deploy that often; the load's report, seconds of each deploy, and every answer from a wrong slot, in words."""
-    limits = Limits(duration_s=60 + deploys * 60, requests=int(rate * (60 + deploys * 60)) + 10_000)
-    seconds: list[float] = []
-    with LoadProcess(LoadMix.standard(rate, limits=limits), stack.url) as load:
-        load.wait_requests(int(rate))
-        for number in range(deploys):
-            load.mark(f"start {number}")
-            driven = drive(stack, load, ["--drain", "5s", *words], moved=f"moved {number}", SHOP_RELEASE=f"s{number}")
-            if driven.status != 0:
-                fail(f"deploy {number} failed: {driven}\n{load.stop().table()}")
-            seconds.append(driven.seconds)
-            sys.stdout.write(f"deploy {number + 1} of {deploys}: {driven.seconds:.1f} s\n")
-            sys.stdout.flush()
-            load.wait_requests(int(rate / 2))
-        report = load.stop()
-    wrong = [
-        f"after move {n}: {answer}"
-        for n in range(deploys)
-        for answer in report.wrong_after(f"moved {n}", f"s{n}", f"start {n + 1}" if n + 1 < deploys else None)
-    ]
-    return report, seconds, wrong
+
+@dataclass
+class Soaked:
+    """What became of a row of deploys."""
+
+    report: Report
+    deploys: list[Driven] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    """Answers from another release than the one that was live for sure, in words."""
+    unhealthy: list[str] = field(default_factory=list)
+    """Answers from containers that were not healthy, in words."""
+    problem: str = ""
+    """Why a deploy failed."""
+
+    @property
+    def faults(self) -> list[str]:
+        """All that must not be, in words."""
+        failed = [f"failed {f.at_s:.3f} s {f.stream}: {f.outcome}: {f.detail}" for f in self.report.failures]
+        wrong = [f"wrong slot {line}" for line in self.wrong]
+        return [
+            *([self.problem] if self.problem else []),
+            *failed,
+            *wrong,
+            *(f"unhealthy: {u}" for u in self.unhealthy),
+        ]
+
+    def moves_ms(self) -> list[tuple[int, int]]:
+        """Of each deploy: the rename, and until nginx was seen to follow it."""
+        found = [_MOVED.search(line) for driven in self.deploys for line in driven.lines]
+        return [(int(match[1]), int(match[2])) for match in found if match]
+
+    def step_s(self, name: str) -> list[float]:
+        """Seconds of the steps whose names begin so."""
+        return [s for driven in self.deploys for _, step, s in driven.steps if step.startswith(name)]
+
+    def result_line(self) -> str:
+        """`RESULT requests=… failed=… …`."""
+        seconds = [driven.seconds for driven in self.deploys] or [0.0]
+        moves = self.moves_ms() or [(0, 0)]
+        return self.report.result_line(
+            deploys=len(self.deploys),
+            wrong_slot=len(self.wrong),
+            unhealthy=len(self.unhealthy),
+            rate=f"{self.report.paced.rate:.0f}",
+            deploy_median_s=f"{statistics.median(seconds):.1f}",
+            flip_median_ms=f"{statistics.median(confirmed for _, confirmed in moves):.0f}",
+            drain_median_s=f"{statistics.median(self.step_s('Drain') or [0.0]):.1f}",
+        )
+
+
+def short_mix(rate: float, limits: Limits) -> LoadMix:
+    """Requests that are over at once: GET and POST, with keep-alive and without, to both services of the shop."""
+    return LoadMix(
+        rate=rate,
+        limits=limits,
+        streams=(
+            Stream(Kind.GET, "/", share=0.35, name="get", timeout_s=30),
+            Stream(Kind.GET, "/api/items", share=0.10, name="get from api", timeout_s=30),
+            Stream(Kind.POST, "/echo", share=0.30, name="post", timeout_s=30),
+            Stream(Kind.ONE_SHOT_GET, "/", share=0.15, name="one-shot get", timeout_s=30),
+            Stream(Kind.ONE_SHOT_POST, "/echo", share=0.10, name="one-shot post", timeout_s=30),
+        ),
+    )
+
+
+def limits_for(deploys: int, rate: float) -> Limits:
+    """Bounds of the load that goes with so many deploys."""
+    seconds = 120 + deploys * _DEPLOY_S
+    return Limits(duration_s=seconds, requests=int(rate * seconds * 1.2) + 10_000)
+
+
+def deploys_under_load(
+    stack: Stack, deploys: int, mix: LoadMix, *words: str, variable: str = "SHOP_RELEASE", say: bool = False
+) -> Soaked:
+    """Deploy the releases s0, s1, … in a row; ends at the first deploy that fails, with what was seen until then.
+
+    The environment variable that names the release is `variable`.
+    """
+    done: list[Driven] = []
+    problem = ""
+    few = int(mix.rate / 2)
+    with HealthWatch(stack) as watch:
+        with LoadProcess(mix, stack.url) as load:
+            load.wait_requests(few * 2, _WAIT_S)
+            for number in range(deploys):
+                load.mark(f"start {number}")
+                driven = drive(stack, load, list(words), moved=f"moved {number}", **{variable: f"s{number}"})
+                if driven.status != 0:
+                    problem = f"deploy {number} failed: {driven}"
+                    break
+                done.append(driven)
+                if say:
+                    sys.stdout.write(f"deploy {number + 1} of {deploys}: {driven.seconds:.1f} s\n")
+                    sys.stdout.flush()
+                load.wait_requests(few, _WAIT_S)
+            report = load.stop()
+        unhealthy = watch.served_unhealthy(report)
+    wrong = []
+    for number in range(len(done)):
+        until = f"start {number + 1}"
+        answers = report.wrong_after(f"moved {number}", f"s{number}", until if until in report.marks else None)
+        wrong += [f"after move {number}: {answer}" for answer in answers]
+    return Soaked(report, done, wrong, unhealthy, problem)
 
 
 def main() -> None:
@@ -41,22 +127,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--deploys", type=int, default=20)
     parser.add_argument("--rate", type=float, default=300.0)
+    parser.add_argument("--words", default="--drain 5s", help="Options of each deploy.")
     chosen = parser.parse_args()
+    words = str(chosen.words).split()
     stack = copy_of("shop", prefix="soak")
     try:
         stack.nself("init", "--yes")
-        stack.nself("--drain", "5s", SHOP_RELEASE="start")
-        report, seconds, wrong = deploys_under_load(stack, chosen.deploys, chosen.rate)
+        stack.nself(*words, SHOP_RELEASE="start")
+        mix = LoadMix.standard(chosen.rate, limits=limits_for(chosen.deploys, chosen.rate))
+        soaked = deploys_under_load(stack, chosen.deploys, mix, *words, say=True)
     finally:
         stack.remove()
-    sys.stdout.write(report.table() + "\n")
-    for line in wrong[:20]:
-        sys.stdout.write(f"wrong slot {line}\n")
-    median = sorted(seconds)[len(seconds) // 2] if seconds else 0.0
-    sys.stdout.write(
-        report.result_line(deploys=len(seconds), wrong_slot=len(wrong), deploy_median_s=f"{median:.1f}") + "\n"
-    )
-    raise SystemExit(1 if report.failed or wrong else 0)
+    sys.stdout.write(soaked.report.table() + "\n")
+    for fault in soaked.faults[:30]:
+        sys.stdout.write(fault + "\n")
+    sys.stdout.write(soaked.result_line() + "\n")
+    raise SystemExit(1 if soaked.faults or soaked.report.failed else 0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A copy of an example as a user has it: a directory of its own, a project name, a port; driven by the real programs."""
+"""A copy of an example as a user has it: a directory, name and port of its own; driven by the real programs."""
 
 from __future__ import annotations
 
@@ -172,15 +172,19 @@ class Stack:
             names = docker(kind, "ls", "-q", "--filter", f"name={self.name}").split()
             if names:
                 docker(kind, "rm", *names)
+        for name in (f"{self.name}-*", f"nself-deploy/{self.name}-*"):
+            images = docker("images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={name}").split()
+            if images:
+                docker("rmi", *images)
         shutil.rmtree(self.root.parent, ignore_errors=True)
 
 
 def _expirers(root: Path) -> Iterator[int]:
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.isdigit() and b"expire-standby" in (words := (entry / "cmdline").read_bytes()):
-                if str(root).encode() in words:
-                    yield int(entry.name)
+            words = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+            if b"expire-standby" in words and str(root).encode() in words:
+                yield int(entry.name)
 
 
 def docker(*words: str) -> str:
@@ -191,11 +195,12 @@ def docker(*words: str) -> str:
 
 
 def copy_of(example: str, *, prefix: str = "t") -> Stack:
-    """A fresh copy of an example under a name of its own."""
+    """A fresh copy of an example, or of a project of the tests, under a name of its own."""
+    source = next(p for p in (ROOT / "examples" / example, ROOT / "tests" / "projects" / example) if p.is_dir())
     base = Path(tempfile.mkdtemp(prefix="nself-stack-"))
     name = f"{prefix}{secrets.token_hex(3)}"
     root = base / name
-    shutil.copytree(ROOT / "examples" / example, root)
+    shutil.copytree(source, root)
     os.chmod(base, 0o755)
     return Stack(root, name, free_port())
 

@@ -1,0 +1,97 @@
+"""When each container was healthy, by the engine's own events: was any request answered by one that was not?"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from tests.load.report import Report
+from tests.real.stack import Stack
+
+_LABEL = "nself.deploy.project"
+_EVENTS = ("health_status", "kill", "die")
+_ENDING_SIGNALS = ("3", "9", "15")
+
+
+@dataclass
+class Life:
+    """One container: spans (monotonic seconds) from when it was healthy until it wasn't, or was told to end."""
+
+    name: str
+    spans: list[tuple[float, float]] = field(default_factory=list)
+    since: float | None = None
+
+    def healthy(self, at: float) -> None:
+        if self.since is None:
+            self.since = at
+
+    def over(self, at: float) -> None:
+        if self.since is not None:
+            self.spans.append((self.since, at))
+            self.since = None
+
+    def covers(self, sent: float, end: float) -> bool:
+        """Whether it was healthy at some moment between the two."""
+        spans = [*self.spans, *([] if self.since is None else [(self.since, math.inf)])]
+        return any(start <= end and sent <= stop for start, stop in spans)
+
+
+class HealthWatch:
+    """`with HealthWatch(stack) as watch:` follows the containers of a stack's slots."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self.lives: dict[str, Life] = {}
+
+    def __enter__(self) -> Self:
+        words = ["docker", "events", "--since", f"{time.time():.6f}", "--format", "{{json .}}"]
+        words += ["--filter", f"label={_LABEL}={self._stack.name}"]
+        words += [word for event in _EVENTS for word in ("--filter", f"event={event}")]
+        self._offset = time.time() - time.monotonic()
+        self._process = subprocess.Popen(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        for container in self._stack.containers():
+            if container["State"].get("Health", {}).get("Status") == "healthy":
+                self._life(container["Id"], container["Name"].lstrip("/")).healthy(0.0)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._process.terminate()
+        self._process.wait(10)
+        self._reader.join(10)
+        assert self._process.stdout
+        self._process.stdout.close()
+
+    def served_unhealthy(self, report: Report) -> list[str]:
+        """Answers of containers that were not healthy while they gave them, in words."""
+        found = []
+        for answer in report.records:
+            if answer.status and answer.instance:
+                life = self.lives.get(answer.instance)
+                if life is None or not life.covers(answer.sent, answer.end):
+                    found.append(
+                        f"{answer.stream} {answer.status} by {answer.instance} ({life}), release {answer.release}"
+                    )
+        return found
+
+    def _life(self, container: str, name: str) -> Life:
+        return self.lives.setdefault(container[:12], Life(name))
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            event: dict[str, Any] = json.loads(line)
+            attributes = event["Actor"]["Attributes"]
+            life = self._life(event["Actor"]["ID"], attributes.get("name", ""))
+            at = event["timeNano"] / 1e9 - self._offset
+            action = event["Action"]
+            if action == "health_status: healthy":
+                life.healthy(at)
+            elif action != "kill" or attributes.get("signal") in _ENDING_SIGNALS:
+                life.over(at)
