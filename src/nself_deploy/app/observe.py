@@ -10,6 +10,9 @@ from nself_deploy.core.plan import Facts
 from nself_deploy.core.slot_records import standby_slot
 from nself_deploy.errors import ConfigError, NselfError
 
+GENTLE_RELOAD = (1, 27, 4)
+"""The first nginx with `keepalive_min_timeout`."""
+
 
 async def observe(world: World) -> Facts:
     """The facts that a plan depends on.
@@ -39,7 +42,7 @@ async def observe(world: World) -> Facts:
         plain_apps=running_plain if live is Slot.PLAIN else (),
         stopped_shared=_stopped_shared(world, plain),
         router_running=state.running,
-        warnings=_strays(world, running_plain, live),
+        warnings=(*_strays(world, running_plain, live), *_old_nginx(state.version)),
     )
 
 
@@ -100,6 +103,16 @@ def _stopped_shared(world: World, plain: list[Container]) -> tuple[str, ...]:
     for name in down:
         visit(name)
     return tuple(order)
+
+
+def _old_nginx(version: tuple[int, ...]) -> tuple[str, ...]:
+    if not version or version >= GENTLE_RELOAD:
+        return ()
+    return (
+        f"nginx {'.'.join(map(str, version))}: a reload (needed only when routes or replicas change) closes idle "
+        "keep-alive connections, and a POST on the wire at that moment is lost; nginx 1.27.4 with "
+        "keepalive_min_timeout does not",
+    )
 
 
 def _strays(world: World, running_plain: tuple[str, ...], live: Slot | None) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ async def _spec(world: World, release: Release, slot: Slot, plain: dict[str, lis
         world.store.addresses(),
         replicas={(slot.other, s.name): s.replicas for s in other.services.values()} if other else None,
     )
-    return msgspec.structs.replace(world.tree(), upstreams=tuple(_with_plain(u, plain) for u in found))
+    return msgspec.structs.replace(await world.tree(), upstreams=tuple(_with_plain(u, plain) for u in found))
 
 
 def _with_plain(upstream: Upstream, plain: dict[str, list[str]]) -> Upstream:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -125,7 +125,7 @@ class World:
     lock: Lock
     clock: Clock
     project: Project
-    tree: Callable[[], TreeSpec]
+    tree: Callable[[], Awaitable[TreeSpec]]
     """What the router's files need beside the upstreams; makes the secret at the first call."""
     user: str
     git: tuple[str, bool]

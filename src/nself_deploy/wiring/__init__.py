@@ -73,7 +73,7 @@ class Files:
         return self._releases.file_hashes(project)
 
 
-class _LazyEngine:
+class LazyEngine:
     """The container engine, made at the first question: what needs none does not pay for its import."""
 
     def __init__(self, pool: str) -> None:
@@ -139,7 +139,7 @@ async def open_world(directory: str, flags: Mapping[str, object], *, write: bool
             "that the docker command uses.",
             "Set DOCKER_HOST, or unset the variable.",
         )
-    engine = _LazyEngine(settings.subnet_pool)
+    engine = LazyEngine(settings.subnet_pool)
     root = Path(source.found.root)
     routed = await open_router(source, engine, settings)
     if not routed.project.routes:

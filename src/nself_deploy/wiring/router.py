@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from nself_deploy.adapters.nginx import NginxRouter
 from nself_deploy.adapters.nginx_files import NginxFiles
 from nself_deploy.adapters.project_files import added_router
 from nself_deploy.app.ports import Engine
 from nself_deploy.core.extension_reader import unescape
-from nself_deploy.core.model import ROUTER_DIR_IN_CONTAINER, HostRouter, Project, Role
+from nself_deploy.core.model import ROUTER_DIR_IN_CONTAINER, HostRouter, Project, Role, RouterKind, RouterRef
 from nself_deploy.core.nginx_edit import FoundRoutes, Services, Sources, find_routes
 from nself_deploy.core.project import build_project, services_of
 from nself_deploy.core.roles import Roles, infer_roles
 from nself_deploy.core.router_role import router_config_mounts
 from nself_deploy.core.routing import TreeSpec
 from nself_deploy.core.settings import Settings
-from nself_deploy.errors import ConfigError
+from nself_deploy.errors import ConfigError, NselfError
 from nself_deploy.wiring.reading import Read
 
 ROUTER_DIR = ".nself/router"
+DEFAULT_LOG = "/var/log/nginx/access.log"
 
 
 @dataclass
@@ -44,7 +47,7 @@ class Routed:
 
     project: Project
     router: NginxRouter
-    tree: Callable[[], TreeSpec]
+    tree: Callable[[], Awaitable[TreeSpec]]
 
 
 def nginx_side(source: Read) -> NginxSide | None:
@@ -57,7 +60,8 @@ def nginx_side(source: Read) -> NginxSide | None:
     roles = infer_roles(configs, source.extension, source.locate)
     root = source.found.root
     files, keys = NginxFiles(root), source.extension.project.router
-    services = services_for_nginx(source, roles)
+    on_host = keys is not None and keys.host is not None
+    services = services_for_nginx(source, roles, on_host=on_host)
     if keys is not None and keys.host is not None:
         host = HostRouter(keys.host.config, keys.host.bin, keys.host.prefix, keys.host.pid_file)
         return NginxSide(files, files.of_host(host), services, str(Path(root, ROUTER_DIR)), roles)
@@ -71,8 +75,8 @@ def nginx_side(source: Read) -> NginxSide | None:
     return NginxSide(files, files.of_container(mounts), services, ROUTER_DIR_IN_CONTAINER, roles)
 
 
-def services_for_nginx(source: Read, roles: Roles) -> Services:
-    """Host names that nginx may use -> service, and for an nginx of the host the published ports."""
+def services_for_nginx(source: Read, roles: Roles, *, on_host: bool) -> Services:
+    """Host names that nginx may use -> service, and for an nginx of the machine itself the published ports."""
     apps: dict[str, str] = {}
     others: dict[str, str] = {}
     published: dict[int, tuple[str, int]] = {}
@@ -81,7 +85,7 @@ def services_for_nginx(source: Read, roles: Roles) -> Services:
         aliases = [a for how in (config.get("networks") or {}).values() for a in (how or {}).get("aliases") or ()]
         for host in (name, *aliases, *([config["container_name"]] if config.get("container_name") else [])):
             (apps if is_app else others).setdefault(str(host), name)
-        if is_app:
+        if is_app and on_host:
             published |= {
                 int(port["published"]): (name, int(port["target"]))
                 for port in config.get("ports") or ()
@@ -117,6 +121,7 @@ async def open_router(source: Read, engine: Any, settings: Settings) -> Routed:
         env=os.environ,
         locate=source.locate,
     )
+    project = msgspec.structs.replace(project, warnings=(*project.warnings, *found.warnings))
     return _routed(project, engine, settings, found)
 
 
@@ -124,8 +129,41 @@ def _routed(project: Project, engine: Any, settings: Settings, found: FoundRoute
     assert project.router is not None
     get: Callable[[], Engine] = engine.get
     router = NginxRouter(Path(project.root, ROUTER_DIR), project.router, project.name, get)
-    log = "/var/log/nginx/access.log" if found.needs_default_access_log else ""
-    return Routed(project, router, lambda: router.base_spec(sticky=settings.sticky, default_access_log=log))
+    service = project.services.get(project.router.service)
+    shares_host = service is not None and service.config.get("network_mode") == "host"
+
+    async def tree() -> TreeSpec:
+        log = await _default_log(router) if found.needs_default_access_log else ""
+        spec = router.base_spec(sticky=settings.sticky, default_access_log=log)
+        if not shares_host:
+            return spec
+        port = spec.probe_listen.rpartition(":")[2]
+        return msgspec.structs.replace(spec, probe_listen=f"127.0.0.1:{port}")
+
+    return Routed(project, router, tree)
+
+
+async def _default_log(router: NginxRouter) -> str:
+    """The access log that nginx was compiled with; the usual one while it can't be asked."""
+    try:
+        return (await router.build_paths())[1] or DEFAULT_LOG
+    except NselfError:
+        return DEFAULT_LOG
+
+
+async def nginx_version(source: Read, side: NginxSide, engine: Any) -> tuple[int, ...]:
+    """The version of the project's nginx, empty while it can't be asked."""
+    keys = source.extension.project.router
+    if keys is not None and keys.host is not None:
+        host = HostRouter(keys.host.config, keys.host.bin, keys.host.prefix, keys.host.pid_file)
+        ref = RouterRef(RouterKind.HOST, host=host, probe_port=keys.probe_port or 1)
+    else:
+        ref = RouterRef(RouterKind.SERVICE, side.roles.router)
+    router = NginxRouter(Path(source.found.root, ROUTER_DIR), ref, str(source.model.get("name") or ""), engine.get)
+    try:
+        return (await router.build_paths())[0]
+    except NselfError:
+        return ()
 
 
 def _refuse(found: FoundRoutes) -> None:

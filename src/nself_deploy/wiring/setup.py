@@ -19,7 +19,7 @@ from nself_deploy.core.project import services_of
 from nself_deploy.core.roles import Roles, infer_roles
 from nself_deploy.errors import ConfigError, RouterError
 from nself_deploy.wiring.reading import Read, read
-from nself_deploy.wiring.router import nginx_side, services_for_nginx
+from nself_deploy.wiring.router import nginx_side, nginx_version, services_for_nginx
 
 _MAIN = "/etc/nginx/nginx.conf"
 
@@ -58,7 +58,12 @@ async def prepare(directory: str) -> Setup:
     side = nginx_side(source)
     if side is None:
         return _added(source, name, root, override.path, notes)
-    edit = plan_edit(side.sources, side.services, name, side.directory)
+    engine = wiring.LazyEngine(source.settings.subnet_pool)
+    try:
+        version = await nginx_version(source, side, engine)
+    finally:
+        await engine.close()
+    edit = plan_edit(side.sources, side.services, name, side.directory, version)
     return Setup(root, edit, override.path, notes, side.files)
 
 
@@ -75,7 +80,7 @@ def _added(source: Read, name: str, root: Path, override: str, notes: list[str])
             where=str(root / added.CONF_FILE),
         )
     sources = Sources(_MAIN, {_MAIN: added.router_conf(routes)}, {_MAIN: added.CONF_FILE})
-    services: Services = services_for_nginx(source, roles)
+    services: Services = services_for_nginx(source, roles, on_host=False)
     edit = plan_edit(sources, services, name, ROUTER_DIR_IN_CONTAINER)
     service = added.router_service(published)
     ports = ", ".join(p.published for p in published) or "8080"
