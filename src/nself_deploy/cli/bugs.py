@@ -1,4 +1,4 @@
-"""An exception that nobody expected: a bug of ours, told in one line; the traceback is kept where only the user reads it."""
+"""An exception that nobody expected: a bug of ours, told in one line; the traceback is kept for the user alone."""
 
 from __future__ import annotations
 

@@ -15,24 +15,40 @@ from nself_deploy.errors import Exit, InfrastructureError, Interrupted, NselfErr
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
+DEPLOY_HELP = """Bring the present version of a Compose project live, and users notice nothing.
+
+TARGET is local (the default), staging or prod; it names what this machine's Docker runs, and prod asks first.
+TIME is written like 500ms, 90s, 5m or 1h.
+
+\b
+First time:       nself deploy init        show and apply the change to your nginx files
+                  nself deploy plan        what would be done, and why
+Every time:       nself deploy             build, start beside the old version, prove, move traffic
+Something wrong:  nself deploy rollback    back to the previous version; at once while it is warm
+
+\b
+Exit status: 0 done; 1 wrong use or bad configuration; 2 no Docker, no image, no router; 3 not authorised;
+4 refused by a gate (prod without yes); 5 the deploy failed, users are on the previous release;
+6 another deploy runs; 7 waits for a person; 130 interrupted, and undone.
+"""
+
+
 @click.group(context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="nself-deploy")
 def nself() -> None:
     """Zero-downtime deploys for Docker Compose stacks behind nginx."""
 
 
-@nself.group(cls=DeployGroup, context_settings=CONTEXT, subcommand_metavar="[TARGET] [OPTIONS] | COMMAND [OPTIONS]")
+@nself.group(
+    cls=DeployGroup,
+    context_settings=CONTEXT,
+    options_metavar="[TARGET]",
+    subcommand_metavar="[OPTIONS] | COMMAND [OPTIONS]",
+    help=DEPLOY_HELP,
+    short_help="Bring a new version live, look at what is live, go back.",
+)
 def deploy() -> None:
-    """Bring the present version of a Compose project live, and users notice nothing.
-
-    TARGET is local (the default), staging or prod.
-
-    \b
-    First time:       nself deploy init        show and apply the change to your nginx files
-                      nself deploy plan        what would be done, and why
-    Every time:       nself deploy             build, start beside the old version, prove, move traffic
-    Something wrong:  nself deploy rollback    back to the previous version; at once while it is warm
-    """
+    """Bring the present version of a Compose project live."""
 
 
 def run() -> None:
@@ -65,7 +81,7 @@ def main(args: list[str]) -> int:
         error = _usage_error(wrong)
     except NselfError as known:
         error = known
-    except Exception as bug:
+    except Exception as bug:  # noqa: BLE001 - whatever it is, the user gets one message; the traceback is kept
         from nself_deploy.cli.bugs import bug_error
 
         error = bug_error(bug, args)

@@ -9,29 +9,25 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_FLAGS = {
-    "strategy": "strategy",
-    "health_timeout": "health_timeout_s",
-    "min_uptime": "min_uptime_s",
-    "drain": "drain_s",
-    "standby": "standby_s",
-}
+DEPLOY_OPTIONS = (
+    ("--strategy", "strategy", "NAME", "How the new version takes over: blue-green (the default)."),
+    ("--health-timeout", "health_timeout_s", "TIME", "How long the new version may take to be healthy [30s]."),
+    ("--min-uptime", "min_uptime_s", "TIME", "How long it must have run before it gets traffic [7s]."),
+    ("--drain", "drain_s", "TIME", "How long requests to the old version may take to end [60s]."),
+    ("--standby", "standby_s", "TIME", "How long the old version stays warm for a rollback; 0 stops it [10m]."),
+)
+"""Word, setting, placeholder, help. TIME is a number with its unit: 500ms, 90s, 5m, 1h30m; without a unit, seconds."""
+
+
+def value_options() -> frozenset[str]:
+    """Words that are followed by a value, in any command."""
+    return frozenset({word for word, *_ in DEPLOY_OPTIONS} | {"-C", "--to", "--limit"})
 
 
 def deploy_options(command: F) -> F:
     """Settings of a deploy. Values are text here; they are checked where all settings are (flag, environment, file)."""
-    for option in reversed(
-        (
-            click.option("--strategy", metavar="NAME", help="blue-green (the default)."),
-            click.option(
-                "--health-timeout", metavar="TIME", help="How long the new version may take to be healthy [30s]."
-            ),
-            click.option("--min-uptime", metavar="TIME", help="How long it must run before it gets traffic [7s]."),
-            click.option("--drain", metavar="TIME", help="How long requests of the old version may take to end [60s]."),
-            click.option("--standby", metavar="TIME", help="How long the old version stays warm; 0 to stop it [10m]."),
-        )
-    ):
-        command = option(command)
+    for word, _, metavar, text in reversed(DEPLOY_OPTIONS):
+        command = click.option(word, metavar=metavar, help=text)(command)
     return command
 
 
@@ -43,4 +39,5 @@ def common(command: F) -> F:
 
 def flags_of(options: dict[str, Any]) -> dict[str, object]:
     """The options that were given, by the names of settings."""
-    return {field: options[name] for name, field in _FLAGS.items() if options.get(name) is not None}
+    names = {word.removeprefix("--").replace("-", "_"): setting for word, setting, *_ in DEPLOY_OPTIONS}
+    return {setting: options[name] for name, setting in names.items() if options.get(name) is not None}

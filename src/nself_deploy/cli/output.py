@@ -6,6 +6,8 @@ import contextlib
 import os
 import re
 import sys
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -14,7 +16,7 @@ import msgspec
 
 from nself_deploy.core.document import Document, StepLine
 from nself_deploy.core.model import StepStatus, Strategy
-from nself_deploy.core.plan import Plan
+from nself_deploy.core.plan import Change
 from nself_deploy.errors import NselfError
 
 _COLOURS = {
@@ -30,61 +32,113 @@ _SIGNS = {"+": "32", "-": "31", "~": "33", "=": "90"}
 
 
 class Lines:
-    """One line per step; on a terminal the running step is shown at once and replaced by its end."""
+    """One line per step; on a terminal the running step is shown, counts its seconds, and is replaced by its end."""
 
     def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
         self._stream = stream
-        self._live = stream.isatty()
+        self._live = stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._colours = self._live and not os.environ.get("NO_COLOR")
         self._quiet = quiet
-        self._open = ""
+        self._running = ""
+        self._doing = ""
+        self._since = 0.0
 
     def step(self, line: StepLine) -> None:
         """A step changed."""
-        if self._quiet:
-            return
         if line.status is StepStatus.RUNNING:
-            self._open = f"{self._mark(line.status)} {line.name}"
-            if self._live:
-                self._put(f"\r\033[K{self._open} ...", end="")
+            if line.name != self._running:
+                self._running, self._doing, self._since = line.name, "", time.monotonic()
+            self.tick()
             return
-        self._open = ""
+        self._running = ""
         seconds = f" ({line.seconds:.1f} s)" if line.seconds >= 0.05 else ""
         detail = f"  {line.detail}" if line.detail else ""
-        start = "\r\033[K" if self._live else ""
-        self._put(f"{start}{self._mark(line.status)} {line.name}{seconds}{self._paint(detail, '90')}")
+        self.note(f"{self._mark(line.status)} {line.name}{seconds}{self._paint(detail, '90')}")
 
     def progress(self, text: str) -> None:
         """What goes on inside the running step; only shown on a terminal."""
-        if self._quiet or not self._live:
+        self._doing = " ".join(_CONTROL.sub(" ", text).split())
+        self.tick()
+
+    def tick(self) -> None:
+        """Show the running step as it is now, in one line of the terminal."""
+        if self._quiet or not self._live or not self._running:
             return
-        width = 100
-        self._put(f"\r\033[K{self._open} {self._paint(text[:width], '90')}", end="")
+        seconds = int(time.monotonic() - self._since)
+        waited = f" {seconds} s" if seconds >= 2 else " ..."
+        rest = f"{waited}  {self._doing}" if self._doing else waited
+        room = self._width() - len(f"[{StepStatus.RUNNING.value}] {self._running}")
+        cut = rest if len(rest) <= room else rest[: max(room - 3, 0)] + "..."[: max(room, 0)]
+        self._put(f"\r\033[K{self._mark(StepStatus.RUNNING)} {self._running}{self._paint(cut, '90')}", end="")
+
+    @contextlib.asynccontextmanager
+    async def ticking(self) -> AsyncIterator[None]:
+        """Count the seconds of running steps; leaves no unfinished line behind, however it ends."""
+        import asyncio
+
+        async def count() -> None:
+            while True:
+                await asyncio.sleep(1)
+                self.tick()
+
+        task = asyncio.ensure_future(count())
+        try:
+            yield
+        finally:
+            task.cancel()
+            if self._running:
+                self._running = ""
+                if self._live and not self._quiet:
+                    self._put("\r\033[K", end="")
 
     def note(self, text: str) -> None:
         """A line beside the steps."""
         if not self._quiet:
             start = "\r\033[K" if self._live else ""
             self._put(f"{start}{text}")
+            self.tick()
 
-    def plan(self, plan: Plan) -> None:
+    def title(self, text: str) -> None:
+        """A line over others."""
+        self.note(self._paint(text, "1"))
+
+    def list(self, words: Iterable[str]) -> None:
+        """Indented lines."""
+        for line in words:
+            self.note(f"  {line}")
+
+    def table(self, rows: Sequence[Sequence[object]]) -> None:
+        """Rows of words in columns, the last one as long as it is; it is the explanation."""
+        widths = [max(len(str(row[n])) for row in rows) for n in range(len(rows[0]) - 1)] if rows else []
+        for *head, last in rows:
+            words = "  ".join(f"{word!s:<{width}}" for word, width in zip(head, widths, strict=True))
+            self.note(f"  {words}  {self._paint(str(last), '90')}")
+
+    def plan(self, changes: Iterable[Change], warnings: Iterable[str]) -> None:
         """The changes of a plan, one a line."""
-        for change in plan.changes:
+        for change in changes:
             reason = f"  {change.reason}" if change.reason else ""
-            self.note(
-                f"  {self._paint(change.sign, _SIGNS.get(change.sign, '0'))} {change.what}{self._paint(reason, '90')}"
-            )
-        for warning in plan.warnings:
+            sign = self._paint(change.sign, _SIGNS.get(change.sign, "0"))
+            self.note(f"  {sign} {change.what}{self._paint(reason, '90')}")
+        for warning in warnings:
             self.note(f"  {self._paint('!', '33')} {warning}")
 
     def diff(self, line: str) -> str:
         """A line of a unified diff, coloured on a terminal."""
         return self._paint(line, {"+": "32", "-": "31", "@": "36"}.get(line[:1], "0"))
 
+    def _width(self) -> int:
+        """Columns of the terminal, now: people change them."""
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or 80
+        except (OSError, ValueError):
+            return 80
+
     def _mark(self, status: StepStatus) -> str:
         return self._paint(f"[{status.value}]", _COLOURS[status])
 
     def _paint(self, text: str, colour: str) -> str:
-        return f"\033[{colour}m{text}\033[0m" if self._live and text else text
+        return f"\033[{colour}m{text}\033[0m" if self._colours and text else text
 
     def _put(self, text: str, end: str = "\n") -> None:
         emit(self._stream, text + end)
@@ -118,7 +172,7 @@ def print_json(value: object) -> None:
 
 
 def print_error(error: NselfError) -> None:
-    """The evidence first, then what happened, then what to do. Control characters of others' output are shown as such."""
+    """The evidence first, then what happened, then what to do. Control characters in it are shown as such."""
     where = f"{error.where}: " if error.where else ""
     lines = [f"  {line}" for line in error.evidence] + [f"error: {where}{error.what}"]
     if error.remedy:

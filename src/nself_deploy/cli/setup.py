@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
-import difflib
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from nself_deploy.cli.options import common
-from nself_deploy.cli.output import Lines, print_error, print_json
-from nself_deploy.errors import Exit, GateRefused
-from nself_deploy.wiring import setup as wired
+
+if TYPE_CHECKING:
+    from nself_deploy.cli.output import Lines
+    from nself_deploy.wiring.setup import Setup
 
 
-@click.command()
+@click.command(short_help="Show the exact change to your nginx files, and apply it.")
 @click.option("-y", "--yes", is_flag=True, help="Apply the change without asking.")
 @click.option("--dry-run", is_flag=True, help="Only show the change.")
 @common
 def init(yes: bool, dry_run: bool, as_json: bool, directory: str) -> int:
-    """Show the exact change to your nginx files, and apply it when you say yes. A running site goes on being served."""
+    """Show the exact change to your nginx files, and apply it when you say yes.
+
+    Each upstream that means an app service is replaced by a name that nginx looks up per request. A project without an
+    nginx gets one. The old files are kept under .nself/init, nginx checks the new ones before it loads them, and a site
+    that runs goes on being served by the containers it has. Run it again after you changed your nginx files.
+    """
+    import asyncio
+
+    from nself_deploy.cli.output import Lines, print_error, print_json
+    from nself_deploy.errors import Exit, GateRefused
+    from nself_deploy.wiring import setup as wired
+
     found = asyncio.run(wired.prepare(directory))
     lines = Lines(sys.stdout, quiet=as_json)
     for problem in found.edit.problems:
@@ -43,25 +54,27 @@ def init(yes: bool, dry_run: bool, as_json: bool, directory: str) -> int:
     return int(Exit.OK)
 
 
-def _show(found: wired.Setup, lines: Lines) -> None:
+def _show(found: Setup, lines: Lines) -> None:
+    import difflib
+    import os
+
     for edit in found.edit.edits:
         old = [] if found.service else edit.old.splitlines(keepends=True)
         for line in difflib.unified_diff(old, edit.new.splitlines(keepends=True), edit.shown, edit.shown):
             lines.note(lines.diff(line.rstrip("\n")))
-        for reason in () if found.service else edit.reasons:
-            lines.note(f"  {reason}")
+        if edit.reasons and not found.service:
+            lines.title(f"Why, in {edit.shown}")
+            lines.list(edit.reasons)
     if found.nothing:
         lines.note("Nothing to change: the nginx files are as they have to be.")
         return
-    lines.note(
-        f"{found.override} is generated: plain docker compose reads it, keeps the router on the slots' networks,"
-    )
-    lines.note("  and (after the first deploy) does not start a second copy of what runs in the slots.")
-    for note in (*found.notes, *found.edit.warnings):
-        lines.note(f"  ! {note}")
+    lines.title("Also")
+    override = os.path.relpath(found.override, found.root)
+    lines.list([f"{override} is generated; plain docker compose reads it and leaves the slots in peace"])
+    lines.plan((), (*found.notes, *found.edit.warnings))
 
 
-def _document(found: wired.Setup, done: str) -> dict[str, object]:
+def _document(found: Setup, done: str) -> dict[str, object]:
     return {
         "files": [{"file": e.shown, "reasons": list(e.reasons), "new": e.new} for e in found.edit.edits],
         "routes": [{"key": r.key, "service": r.service, "port": r.port} for r in found.edit.routes],

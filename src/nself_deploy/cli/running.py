@@ -1,0 +1,178 @@
+"""What the commands of `release` do: open the project, take the lock, run the use case, say how it went."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import click
+
+from nself_deploy import wiring
+from nself_deploy.app import deploy as use_cases
+from nself_deploy.app.deploy import Result
+from nself_deploy.app.planning import preview
+from nself_deploy.app.standby import take_lock, wait_and_expire
+from nself_deploy.app.world import World
+from nself_deploy.cli.group import DeployGroup
+from nself_deploy.cli.output import Lines, print_error, print_json, subject
+from nself_deploy.cli.showing import show_plan
+from nself_deploy.core.document import (
+    PlanDocument,
+    SettingLine,
+    exit_status,
+    plan_document,
+    run_document,
+    unchanged_document,
+)
+from nself_deploy.core.model import Strategy
+from nself_deploy.core.plan import Plan
+from nself_deploy.core.settings import Settings
+from nself_deploy.errors import Exit, GateRefused, NselfError, UsageError
+
+AVAILABLE = (Strategy.BLUE_GREEN,)
+TARGETS = ("local", "staging", "prod")
+
+UseCase = Callable[[World, Settings, asyncio.Event, Callable[[Plan], None]], Awaitable[Result]]
+
+
+def plan(flags: dict[str, Any], directory: str, *, as_json: bool) -> int:
+    """Print what a deploy would do."""
+
+    async def go() -> PlanDocument:
+        async with wiring.open_world(directory, flags, write=False) as opened:
+            _check(opened.settings)
+            made = await preview(opened.world, opened.timing, opened.settings.target)
+            settings = tuple(SettingLine(s.name, s.value, s.origin) for s in opened.settings.listing())
+            return plan_document(made, opened.world.project, settings)
+
+    document = asyncio.run(go())
+    if as_json:
+        print_json(document)
+    else:
+        show_plan(document, Lines(sys.stdout))
+    return int(Exit.OK)
+
+
+def deploy(flags: dict[str, Any], directory: str, *, as_json: bool, yes: bool) -> int:
+    """Bring the present version live."""
+
+    async def go(world: World, settings: Settings, stop: asyncio.Event, ask: Callable[[Plan], None]) -> Result:
+        return await use_cases.deploy(world, wiring.timing_of(settings), settings.target, stop, ask)
+
+    return _changing(flags, directory, "deploy", go, as_json=as_json, yes=yes)
+
+
+def rollback(flags: dict[str, Any], directory: str, *, as_json: bool, yes: bool, to: str) -> int:
+    """Go back to the previous release, or to the one named."""
+
+    async def go(world: World, settings: Settings, stop: asyncio.Event, ask: Callable[[Plan], None]) -> Result:
+        return await use_cases.rollback(world, wiring.timing_of(settings), settings.target, stop, ask, to=to)
+
+    return _changing(flags, directory, "rollback", go, as_json=as_json, yes=yes)
+
+
+def expire_standby(seconds: float, directory: str) -> int:
+    """Wait without holding anything, then remove a standby whose time is over."""
+
+    async def go() -> None:
+        await asyncio.sleep(seconds)
+        async with wiring.open_world(directory, {}, write=True) as opened:
+            await wait_and_expire(opened.world, 0)
+
+    asyncio.run(go())
+    return int(Exit.OK)
+
+
+def _changing(
+    flags: dict[str, Any], directory: str, purpose: str, use_case: UseCase, *, as_json: bool, yes: bool
+) -> int:
+    lines = Lines(sys.stdout, quiet=as_json)
+    start = time.monotonic()
+
+    async def go() -> tuple[Result, str]:
+        stop = asyncio.Event()
+        _on_signals(stop, lines)
+        async with wiring.open_world(directory, flags, write=True) as opened, lines.ticking():
+            settings, world = opened.settings, opened.world
+            _check(settings)
+            world.watcher, world.progress = lines.step, lines.progress
+            await take_lock(world, f"{purpose} ({settings.target})")
+            try:
+                result = await use_case(
+                    world, settings, stop, lambda made: _gate(made, settings.target, lines, as_json=as_json, yes=yes)
+                )
+            finally:
+                world.lock.release()
+            return result, str(world.root)
+
+    result, root = asyncio.run(go())
+    return _report(result, int((time.monotonic() - start) * 1000), root, lines, as_json=as_json)
+
+
+def _report(result: Result, duration_ms: int, root: str, lines: Lines, *, as_json: bool) -> int:
+    if result.run is None:
+        if as_json:
+            print_json(unchanged_document(result.plan, result.before, duration_ms))
+        lines.note(f"Unchanged: release {result.plan.release} is live already.")
+        return int(Exit.OK)
+    run, status = result.run, exit_status(result.run)
+    if as_json:
+        print_json(run_document(run, result.before, duration_ms))
+    if status is Exit.OK:
+        wiring.schedule_expiry(result.plan, root)
+        lines.note(f"Live: {run.plan.release} in {run.plan.candidate} after {duration_ms / 1000:.1f} s.")
+    elif run.failure is not None:
+        failure = run.failure
+        print_error(NselfError(failure.message, failure.remedy, evidence=failure.evidence))
+        where = f"traffic is on {run.plan.live}" if run.plan.live else "nothing is live"
+        words = "everything was undone" if run.ended else "not everything could be undone; the next command goes on"
+        click.echo(f"  {where}; {words}.", err=True)
+    return int(status)
+
+
+def _gate(made: Plan, target: str, lines: Lines, *, as_json: bool, yes: bool) -> None:
+    """Production asks on a terminal, and refuses without one."""
+    lines.plan(made.changes, made.warnings)
+    if target != "prod" or yes:
+        return
+    if as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise GateRefused("prod needs a yes.", "Add --yes when nobody can be asked.")
+    if not click.confirm(f"Deploy {made.project} to prod?", default=False):
+        raise GateRefused("You said no; nothing was done.")
+
+
+def _check(settings: Settings) -> None:
+    about = subject()
+    about.target, about.strategy = settings.target, settings.strategy.value
+    if settings.strategy not in AVAILABLE:
+        raise UsageError(
+            f"This version can't deploy with the strategy {settings.strategy.value} yet.",
+            f"Use --strategy {AVAILABLE[0].value}.",
+            where=settings.origins.get("strategy", ""),
+        )
+    if settings.target not in TARGETS:
+        commands = [name for name in DeployGroup.lazy if name not in ("run", "expire-standby")]
+        raise UsageError(
+            f"There is no command and no target {settings.target!r}.",
+            f"Targets: {', '.join(TARGETS)}. Commands: {', '.join(commands)}.",
+        )
+
+
+def _on_signals(stop: asyncio.Event, lines: Lines) -> None:
+    """The first Ctrl-C or SIGTERM undoes in order; the second stops at once. A lost terminal stops nothing."""
+
+    def ask() -> None:
+        if stop.is_set():
+            os._exit(int(Exit.INTERRUPTED))
+        stop.set()
+        lines.note("interrupted: undoing in order (again to stop at once)")
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ask)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)

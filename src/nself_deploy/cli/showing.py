@@ -1,0 +1,62 @@
+"""Plans, states and histories as people read them."""
+
+from __future__ import annotations
+
+from nself_deploy.app.inspect import RunStatus, SlotStatus, Status
+from nself_deploy.cli.output import Lines
+from nself_deploy.core.document import PlanDocument
+from nself_deploy.core.plan import Change
+
+
+def show_plan(plan: PlanDocument, lines: Lines) -> None:
+    """What was inferred, what will change, and the steps in their order."""
+    lines.title("Services")
+    lines.table([(s.name, s.role, s.reason) for s in plan.services])
+    lines.title("Routes")
+    lines.table([(f"{r['service']}:{r['port']}", r["protocol"], r["source"]) for r in plan.routes])
+    lines.title("Settings")
+    lines.table([(s.name, s.value, s.origin) for s in plan.settings])
+    lines.title(f"Plan ({plan.strategy}, {plan.target}): release {plan.release or 'to be made'}")
+    lines.plan([Change(c["sign"], c["what"], c["reason"]) for c in plan.changes], plan.warnings)
+    for step in plan.steps:
+        lines.note(f"[{step.status.value}] {step.name}")
+
+
+def show_status(found: Status, lines: Lines) -> None:
+    """A line for the project, one for each slot, one for what happened last."""
+    lines.note(f"{found.project}: router {found.router}; requests go to {_split_words(found.split)}")
+    lines.table([_slot(s) for s in found.slots])
+    if found.engine != "ok":
+        lines.note(f"engine: {found.engine}")
+    if found.last is not None:
+        lines.note(f"last: {_run(found.last)}")
+    running = found.under_way
+    if running is not None and found.holder:
+        lines.note(f"under way: {running.kind} of {running.release}, at {running.step!r}, by {found.holder}")
+    elif running is not None:
+        lines.note(f"interrupted: {running.kind} of {running.release}, at {running.step!r}; the next deploy mends it")
+    elif found.holder:
+        lines.note(f"under way: {found.holder}")
+
+
+def show_history(runs: list[RunStatus], lines: Lines) -> None:
+    """One line for each."""
+    for run in runs:
+        lines.note(_run(run))
+    if not runs:
+        lines.note("Nothing was deployed yet.")
+
+
+def _split_words(split: str) -> str:
+    return "nothing of ours yet" if split == "none" else split
+
+
+def _slot(slot: SlotStatus) -> tuple[str, ...]:
+    containers = f"{slot.healthy} of {slot.containers} containers healthy" if slot.containers else "no containers"
+    until = f", until {slot.until}" if slot.until else ""
+    return slot.slot, f"{slot.percent:>3} %", slot.role, slot.release or "-", containers + until
+
+
+def _run(run: RunStatus) -> str:
+    error = f"  {run.error}" if run.error else ""
+    return f"{run.started_at}  {run.kind:<8}  {run.outcome:<11}  {run.release}{error}"
