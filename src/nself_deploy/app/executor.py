@@ -39,8 +39,8 @@ class Executor:
     async def _bring(self, effect: do.Bringing) -> str:
         world = self._world
         match effect:
-            case do.StartSlot(release, slot):
-                return await lifecycle.start_slot(world, self._release(release), slot)
+            case do.StartSlot(release, slot, timeout_s):
+                return await lifecycle.start_slot(world, self._release(release), slot, timeout_s)
             case do.ProveHealth(release, slot, timeout_s, min_uptime_s):
                 return await proving.prove_slot(world, self._release(release), slot, timeout_s, min_uptime_s)
             case do.ProbeWarm(release, slot):
@@ -65,7 +65,7 @@ class Executor:
             case do.KeepWarm(slot, seconds):
                 return lifecycle.keep_warm(world, slot, seconds)
             case do.Record():
-                return recording.record(world, effect, run)
+                return await recording.record(world, effect, run)
 
     def _release(self, release_id: str) -> Release:
         release = self._world.store.release(release_id)

@@ -9,6 +9,7 @@ from nself_deploy.app import proving
 from nself_deploy.app.world import World
 from nself_deploy.core.addresses import allocate, wanted_addresses
 from nself_deploy.core.effects import HandOver
+from nself_deploy.core.health import Proof
 from nself_deploy.core.model import (
     LABEL_PROJECT,
     Activate,
@@ -23,9 +24,10 @@ from nself_deploy.core.model import (
 )
 from nself_deploy.core.override import override_model
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
-from nself_deploy.core.slots import app_keys, compile_slot, keys_of, on_live_keys
+from nself_deploy.core.slots import compile_slot, keys_of
+from nself_deploy.core.start_order import stages
 from nself_deploy.core.times import plus_seconds
-from nself_deploy.errors import DeployFailed, EngineError, InfrastructureError, Unhealthy
+from nself_deploy.errors import DeployFailed, EngineError, InfrastructureError
 
 SLOTS = (Slot.BLUE, Slot.GREEN)
 
@@ -162,46 +164,58 @@ async def _job(world: World, project: str, release: Release, service: str) -> Co
     return mine[0] if mine and mine[0].state != "created" else None
 
 
-async def start_slot(world: World, release: Release, slot: Slot) -> str:
-    """Create and start the slot's containers."""
+async def start_slot(world: World, release: Release, slot: Slot, timeout_s: float) -> str:
+    """Create and start the slot's containers, in the order of `depends_on`.
+
+    Raises:
+        Unhealthy: a service that another one waits for was not healthy within `timeout_s`.
+        DeployFailed: a container could not be started.
+    """
+    services = [s for s in release.apps() if s.activate is Activate.WITH_SLOT]
+    return await _start(world, release, slot, services, timeout_s)
+
+
+async def _start(world: World, release: Release, slot: Slot, services: list[Service], timeout_s: float) -> str:
+    """Start services stage by stage.
+
+    Compose could do it at once, but would wait for healthchecks by rules of its own, that know no `--health-timeout`.
+    """
     path = await compile_to_slot(world, release, slot)
-    keys = app_keys(release, slot)
-    await _up(world, release, slot, path, keys)
-    return f"{len(keys)} container{'s' if len(keys) != 1 else ''}"
+    named = {s.name: s for s in services}
+    for stage in stages(services):
+        first = [named[n] for n in stage.healthy_first]
+        if first:
+            world.progress(f"waiting for {', '.join(stage.healthy_first)}")
+            await proving.await_healthy(world, release, slot, first, timeout_s, 0.0, {})
+        await _up(world, release, slot, path, [named[n] for n in stage.services])
+    count = sum(s.replicas for s in services)
+    return f"{count} container{'s' if count != 1 else ''}"
 
 
-async def _up(world: World, release: Release, slot: Slot, path: str, keys: list[str]) -> None:
+async def _up(world: World, release: Release, slot: Slot, path: str, services: list[Service]) -> None:
     """`up` with the reason when the containers themselves are at fault rather than the engine."""
-    project = slot_project(world.project.name, slot)
+    project, names = slot_project(world.project.name, slot), {s.name for s in services}
+    keys = [key for service in services for key in keys_of(service, slot)]
     try:
-        await world.compose.up(project, [path], keys, deps=True, timeout_s=300.0, progress=world.progress)
+        await world.compose.up(project, [path], keys, timeout_s=300.0, progress=world.progress)
     except EngineError as error:
         await world.engine.info()  # raises when the engine itself is gone
         evidence = list(error.evidence)
         for container in await world.engine.containers(compose_project=project):
-            if container.service in release.services and (
-                container.state != "running" or container.health == "unhealthy"
-            ):
-                evidence += [f"healthcheck: {line}" for line in container.health_log[-2:]]
+            if container.service in names and container.release == release.id and container.state != "running":
                 evidence += await proving.last_lines(world, container)
         raise DeployFailed(error.what, error.remedy, evidence=tuple(evidence)) from error
 
 
 async def watch_live(world: World, release: Release, slot: Slot, seconds: float) -> str:
-    """Look at the slot again and again with the traffic on; Unhealthy at the first bad look or restart."""
-    start = world.clock.monotonic()
-    first = {c.id: c.started_at for c in await proving.slot_containers(world, release, slot, on_live=False)}
-    looks = 0
+    """Look at the slot again and again with the traffic on; Unhealthy as soon as a container stops or starts anew."""
+    services = [s for s in release.apps() if s.activate is Activate.WITH_SLOT]
+    proofs: dict[str, Proof] = {}
+    start, looks = world.clock.monotonic(), 0
     while True:
-        await proving.prove_slot(world, release, slot, timeout_s=seconds, min_uptime_s=0.0)
+        await proving.await_healthy(world, release, slot, services, seconds, 0.0, proofs)
+        await proving.prove_routes(world, release, slot)
         looks += 1
-        for container in await proving.slot_containers(world, release, slot, on_live=False):
-            if first.get(container.id) != container.started_at:
-                raise Unhealthy(
-                    f"{container.service} in {slot} stopped under traffic (exit code {container.exit_code}).",
-                    "Look at its log above; traffic goes back.",
-                    evidence=tuple(await proving.last_lines(world, container)),
-                )
         if world.clock.monotonic() - start >= seconds:
             return f"healthy for {seconds:g} s under traffic ({looks} looks)"
         await world.clock.sleep(proving.POLL_S)
@@ -219,10 +233,9 @@ async def hand_over(world: World, effect: HandOver, release_of: Callable[[str], 
         for container in await plain_containers(world, names):
             await world.engine.start(container.id)
         return f"{', '.join(sorted(names))} run in the plain stack again"
-    path = await compile_to_slot(world, release, effect.start)
-    keys = on_live_keys(release, effect.start)
-    if keys:
-        await _up(world, release, effect.start, path, keys)
+    services = [s for s in release.apps() if s.activate is Activate.ON_LIVE]
+    if services:
+        await _start(world, release, effect.start, services, 30.0)
         await proving.prove_slot(world, release, effect.start, 30.0, 1.0, on_live=True)
     return f"{', '.join(sorted(names))} run in {effect.start}"
 

@@ -9,7 +9,7 @@ import msgspec
 
 from nself_deploy.app.ports import ProbeAnswer
 from nself_deploy.app.world import World
-from nself_deploy.core.health import Judgement, Proof, judge
+from nself_deploy.core.health import Judgement, Proof, judge, remember
 from nself_deploy.core.model import (
     Activate,
     Container,
@@ -22,7 +22,6 @@ from nself_deploy.core.model import (
     slot_project,
     twin_name,
 )
-from nself_deploy.core.times import seconds_between
 from nself_deploy.errors import NselfError, RouterError, Unhealthy
 
 POLL_S = 0.2
@@ -41,33 +40,55 @@ class Look(msgspec.Struct, frozen=True):
     answer: ProbeAnswer | None
 
 
-async def slot_containers(world: World, release: Release, slot: Slot, *, on_live: bool) -> list[Container]:
-    """The app containers that belong to the release in this slot."""
+async def slot_containers(world: World, release: Release, slot: Slot, names: Iterable[str]) -> list[Container]:
+    """The containers of these services of the release in this slot."""
+    wanted = set(names)
     found = await world.engine.containers(compose_project=slot_project(world.project.name, slot))
-    wanted = {s.name for s in release.apps() if (s.activate is Activate.ON_LIVE) == on_live}
     return [c for c in found if c.service in wanted and c.release == release.id and c.slot is slot]
 
 
 async def prove_slot(
     world: World, release: Release, slot: Slot, timeout_s: float, min_uptime_s: float, *, on_live: bool = False
 ) -> str:
-    """Wait until every container of the slot is healthy and old enough, then until every route answers.
+    """Wait until every container of the slot is healthy for long enough, then until every route answers.
 
     Returns what was seen, in words. Raises Unhealthy with the evidence otherwise.
     """
-    services = {s.name: s for s in release.apps() if (s.activate is Activate.ON_LIVE) == on_live}
-    expected = sum(s.replicas for s in services.values())
-    proofs: dict[str, Proof] = {}
+    services = [s for s in release.apps() if (s.activate is Activate.ON_LIVE) == on_live]
+    start = world.clock.monotonic()
+    await await_healthy(world, release, slot, services, timeout_s, min_uptime_s, {})
+    if not on_live:
+        await prove_routes(world, release, slot)
+    expected = sum(s.replicas for s in services)
+    return f"{expected} container{'s' if expected != 1 else ''} healthy after {world.clock.monotonic() - start:.1f} s"
+
+
+async def await_healthy(
+    world: World,
+    release: Release,
+    slot: Slot,
+    services: Iterable[Service],
+    timeout_s: float,
+    min_uptime_s: float,
+    proofs: dict[str, Proof],
+) -> None:
+    """Wait until all containers of these services are healthy, and have been so for `min_uptime_s`.
+
+    `proofs` (container id -> what is known) is kept up to date; what was healthy in it may not stop any more.
+    Raises Unhealthy with the evidence.
+    """
+    named = {s.name: s for s in services}
+    expected = sum(s.replicas for s in named.values())
     start = world.clock.monotonic()
     while True:
-        containers = await slot_containers(world, release, slot, on_live=on_live)
+        containers = await slot_containers(world, release, slot, named)
         looks = await asyncio.gather(
-            *(_look(world, release, c, services[c.service], proofs, min_uptime_s) for c in containers)
+            *(_look(world, release, c, named[c.service], proofs, min_uptime_s) for c in containers)
         )
         waited = world.clock.monotonic() - start
         missing = expected - len(containers)
         if not missing and all(look.judgement.proven for look in looks):
-            break
+            return
         broken = [look for look in looks if look.judgement.broken]
         late = [look for look in looks if not look.judgement.healthy and waited >= _limit(look.service, timeout_s)]
         if broken or late:
@@ -76,9 +97,6 @@ async def prove_slot(
             what = f"{missing} of {expected} containers of {slot} do not exist"
             raise Unhealthy(f"{what} after {waited:.0f} s.", "Somebody or something removed them; deploy again.")
         await world.clock.sleep(POLL_S)
-    if not on_live:
-        await prove_routes(world, release, slot)
-    return f"{expected} container{'s' if expected != 1 else ''} healthy after {world.clock.monotonic() - start:.1f} s"
 
 
 async def prove_routes(world: World, release: Release, slot: Slot, *, patience_s: float = ROUTER_BACK_S) -> None:
@@ -122,11 +140,9 @@ async def _look(
     min_uptime_s: float,
 ) -> Look:
     answer = await _ask(world, release, container, service)
-    proof = proofs.get(container.id, Proof())
-    age = max(0.0, seconds_between(container.started_at, world.clock.now())) if container.started_at else 0.0
-    judgement = judge(container, service, answer.ok if answer else None, proof, uptime_s=age, min_uptime_s=min_uptime_s)
-    if judgement.healthy and not proof.was_healthy:
-        proofs[container.id] = Proof(True, container.started_at)
+    proof, now = proofs.get(container.id, Proof()), world.clock.monotonic()
+    judgement = judge(container, service, answer.ok if answer else None, proof, now=now, min_uptime_s=min_uptime_s)
+    proofs[container.id] = remember(container, judgement, proof, now)
     return Look(container, service, judgement, answer)
 
 
@@ -152,20 +168,18 @@ async def _unhealthy(world: World, slot: Slot, look: Look, waited: float) -> Unh
         evidence.append(f"probe: {look.answer.detail}")
     evidence += [f"healthcheck: {line}" for line in look.container.health_log[-2:]]
     evidence += await last_lines(world, look.container)
+    more_time = "" if look.judgement.broken else ", or allow it more time with --health-timeout"
     return Unhealthy(
         f"{look.service.name} in {slot} is not healthy after {waited:.0f} s: {look.judgement.reason}.",
-        f"Look at its log above, mend the image or its configuration, or allow more time with --health-timeout; "
-        f"to look at it running: docker compose -p {look.container.project} logs.",
+        f"Mend the image or its configuration (the end of its log is above){more_time}.",
         evidence=tuple(evidence),
     )
 
 
 async def _refused(world: World, slot: Slot, release: Release, route: Route, answer: ProbeAnswer) -> Unhealthy:
-    containers = await slot_containers(world, release, slot, on_live=False)
     evidence = [f"probe: {answer.detail}"]
-    for container in containers:
-        if container.service == route.service:
-            evidence += await last_lines(world, container)
+    for container in await slot_containers(world, release, slot, [route.service]):
+        evidence += await last_lines(world, container)
     return Unhealthy(
         f"{route.service} in {slot} does not answer as it should through the router: {answer.detail}",
         f"Mend it, or say which path and statuses prove it under x-nself-deploy.probe of {route.service}.",

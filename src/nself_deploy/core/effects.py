@@ -51,10 +51,12 @@ class StartSlot(_Effect, frozen=True, tag="start-slot"):
 
     release: str
     slot: Slot
+    timeout_s: float = 30.0
+    """How long a service that another one waits for may take to be healthy."""
 
 
 class ProveHealth(_Effect, frozen=True, tag="prove-health"):
-    """Every container of the slot is healthy, and has been running long enough to be believed."""
+    """Every container of the slot is healthy, and has been so for long enough to be believed."""
 
     release: str
     slot: Slot

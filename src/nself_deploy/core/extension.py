@@ -90,7 +90,7 @@ class ProjectKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     min_uptime: Annotated[
         Duration | None,
-        _lasting("1s", "10m", "How long its containers must have run without a restart before they get traffic."),
+        _lasting("1s", "10m", "How long its containers must have been healthy at a stretch before they get traffic."),
     ] = None
     drain: Annotated[
         Duration | None, _lasting("1s", "1h", "How long requests in flight may take before the old version stops.")

@@ -13,6 +13,8 @@ class Proof(msgspec.Struct, frozen=True):
     was_healthy: bool = False
     started_at: str = ""
     """Of the run of the container that was healthy."""
+    since: float | None = None
+    """When it began to be healthy without a break (monotonic seconds); None while it is not."""
 
 
 class Judgement(msgspec.Struct, frozen=True):
@@ -28,12 +30,13 @@ class Judgement(msgspec.Struct, frozen=True):
 
 
 def judge(
-    container: Container, service: Service, probe_ok: bool | None, proof: Proof, *, uptime_s: float, min_uptime_s: float
+    container: Container, service: Service, probe_ok: bool | None, proof: Proof, *, now: float, min_uptime_s: float
 ) -> Judgement:
     """Judge one look.
 
     `probe_ok` is the answer of the HTTP probe, or None when the service has none (then Docker's healthcheck decides,
-    or running without a restart when there is none either). `uptime_s` is the age of this run of its process.
+    or running without a restart when there is none either). `now` is a monotonic time. Proven is what has been *seen*
+    healthy for `min_uptime_s`: the age of its process would say little, for a slow machine may take seconds to begin.
     """
     restarted = proof.was_healthy and container.started_at != proof.started_at
     if container.state != "running":
@@ -41,13 +44,22 @@ def judge(
         return Judgement(False, False, proof.was_healthy or ended, _stopped(container))
     if restarted:
         return Judgement(False, False, True, f"it stopped and was restarted (last exit code {container.exit_code})")
-    if service.has_healthcheck and container.health != "healthy":
+    if (service.has_healthcheck or container.health) and container.health != "healthy":
         return Judgement(False, False, False, f"its healthcheck says {container.health or 'nothing yet'}")
     if probe_ok is False:
         return Judgement(False, False, False, "it does not answer its probe")
-    if uptime_s < min_uptime_s:
-        return Judgement(True, False, False, f"healthy, running for {uptime_s:.1f} of {min_uptime_s:g} s")
-    return Judgement(True, True, False, f"healthy, running for {uptime_s:.0f} s")
+    healthy_s = 0.0 if proof.since is None else max(0.0, now - proof.since)
+    if healthy_s < min_uptime_s:
+        return Judgement(True, False, False, f"healthy for {healthy_s:.1f} of {min_uptime_s:g} s")
+    return Judgement(True, True, False, f"healthy for {healthy_s:.0f} s")
+
+
+def remember(container: Container, judgement: Judgement, proof: Proof, now: float) -> Proof:
+    """What is known after this look."""
+    if not judgement.healthy:
+        return msgspec.structs.replace(proof, since=None)
+    since = now if proof.since is None else proof.since
+    return Proof(True, proof.started_at or container.started_at, since)
 
 
 def _restarts(service: Service) -> bool:

@@ -192,7 +192,8 @@ def _switch(release: Release, facts: Facts, to: Slot, timing: Timing) -> tuple[S
     steps: list[Step] = []
     if not warm:
         remove = Step("undo:start", f"Remove {to}", do.RemoveSlot(to))
-        steps.append(Step("start", f"Start {to}", do.StartSlot(release.id, to), undo=(remove,)))
+        begin = do.StartSlot(release.id, to, timing.health_timeout_s)
+        steps.append(Step("start", f"Start {to}", begin, undo=(remove,)))
         prove = do.ProveHealth(release.id, to, timing.health_timeout_s, timing.min_uptime_s)
         steps.append(Step("health", f"Health check {to}", prove))
     steps.append(
