@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from nself_deploy.app.lifecycle import plain_containers
 from nself_deploy.app.proving import prove_routes
 from nself_deploy.app.world import World
 from nself_deploy.core.model import LABEL_PROJECT, Activate, Container, Role, Slot, slot_project
 from nself_deploy.core.plan import Facts
-from nself_deploy.core.slot_records import standby_slot
-from nself_deploy.errors import ConfigError, NselfError
+from nself_deploy.core.slot_records import SlotRecord, SlotRole, standby_slot
+from nself_deploy.errors import ConfigError, NselfError, StateFileError
 
 GENTLE_RELOAD = (1, 27, 4)
 """The first nginx with `keepalive_min_timeout`."""
@@ -20,8 +22,11 @@ async def observe(world: World) -> Facts:
     Raises:
         EngineError: the engine can't be asked.
         ConfigError: a container stands in our place that isn't ours.
+        StateFileError: the link that says where traffic goes is gone, and something is live.
     """
     split, slots = world.router.split(), world.store.slots()
+    if split is None:
+        _refuse_lost_link(slots)
     in_slots = {slot: await _slot_containers(world, slot) for slot in (Slot.BLUE, Slot.GREEN)}
     plain = await plain_containers(world)
     apps = {s.name for s in world.project.with_role(Role.APP)}
@@ -44,6 +49,18 @@ async def observe(world: World) -> Facts:
         router_running=state.running,
         warnings=(*_strays(world, running_plain, live), *_old_nginx(state.version)),
     )
+
+
+def _refuse_lost_link(slots: Mapping[Slot, SlotRecord]) -> None:
+    """Without the link a project looks like a new one, and the slot that serves users like one to clear."""
+    live = next((s for s in (Slot.BLUE, Slot.GREEN) if s in slots and slots[s].role is SlotRole.LIVE), None)
+    if live is not None:
+        link = ".nself/router/current"
+        raise StateFileError(
+            f"is gone, and it says where requests go: {live} was live when it was last written down.",
+            f"Put it back: ln -sfn splits/{live} {link}, then run the same command again.",
+            where=link,
+        )
 
 
 async def _slot_containers(world: World, slot: Slot) -> list[Container]:

@@ -15,8 +15,17 @@ from nself_deploy.adapters.nginx_files import NginxFiles
 from nself_deploy.adapters.project_files import added_router
 from nself_deploy.app.ports import Engine
 from nself_deploy.core.extension_reader import unescape
-from nself_deploy.core.model import ROUTER_DIR_IN_CONTAINER, HostRouter, Project, Role, RouterKind, RouterRef
+from nself_deploy.core.model import (
+    ROUTER_DIR_IN_CONTAINER,
+    ROUTER_PROBE_PORT,
+    HostRouter,
+    Project,
+    Role,
+    RouterKind,
+    RouterRef,
+)
 from nself_deploy.core.nginx_edit import FoundRoutes, Services, Sources, find_routes
+from nself_deploy.core.nginx_ports import check_probe_port
 from nself_deploy.core.project import build_project, services_of
 from nself_deploy.core.roles import Roles, infer_roles
 from nself_deploy.core.router_role import router_config_mounts
@@ -121,6 +130,9 @@ async def open_router(source: Read, engine: Any, settings: Settings) -> Routed:
         env=os.environ,
         locate=source.locate,
     )
+    router = project.router
+    assert router is not None
+    check_probe_port(side.sources, router.probe_port or (ROUTER_PROBE_PORT if router.service else 0))
     project = msgspec.structs.replace(project, warnings=(*project.warnings, *found.warnings))
     return _routed(project, engine, settings, found)
 
