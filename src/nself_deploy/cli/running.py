@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import os
 import signal
 import sys
@@ -19,7 +20,7 @@ from nself_deploy.app.planning import preview
 from nself_deploy.app.standby import take_lock, wait_and_expire
 from nself_deploy.app.world import World
 from nself_deploy.cli.group import DeployGroup
-from nself_deploy.cli.output import Lines, print_error, print_json, subject
+from nself_deploy.cli.output import Lines, emit, print_error, print_json, subject
 from nself_deploy.cli.showing import show_plan
 from nself_deploy.core.document import (
     PlanDocument,
@@ -42,6 +43,7 @@ UseCase = Callable[[World, Settings, asyncio.Event, Callable[[Plan], None]], Awa
 
 def plan(flags: dict[str, Any], directory: str, *, as_json: bool) -> int:
     """Print what a deploy would do."""
+    _check(wiring.check_flags(flags))
 
     async def go() -> PlanDocument:
         async with wiring.open_world(directory, flags, write=False) as opened:
@@ -91,6 +93,9 @@ def expire_standby(seconds: float, directory: str) -> int:
 def _changing(
     flags: dict[str, Any], directory: str, purpose: str, use_case: UseCase, *, as_json: bool, yes: bool
 ) -> int:
+    given = wiring.check_flags(flags)
+    _check(given)
+    _needs_yes(given.target, as_json=as_json, yes=yes)
     lines = Lines(sys.stdout, quiet=as_json)
     start = time.monotonic()
 
@@ -118,49 +123,62 @@ def _report(result: Result, duration_ms: int, root: str, lines: Lines, *, as_jso
     if result.run is None:
         if as_json:
             print_json(unchanged_document(result.plan, result.before, duration_ms))
-        lines.note(f"Unchanged: release {result.plan.release} is live already.")
         return int(Exit.OK)
     run, status = result.run, exit_status(result.run)
+    if status is Exit.OK:
+        wiring.schedule_expiry(result.plan, root)
     if as_json:
         print_json(run_document(run, result.before, duration_ms))
     if status is Exit.OK:
-        wiring.schedule_expiry(result.plan, root)
         lines.note(f"Live: {run.plan.release} in {run.plan.candidate} after {duration_ms / 1000:.1f} s.")
     elif run.failure is not None:
         failure = run.failure
         print_error(NselfError(failure.message, failure.remedy, evidence=failure.evidence))
         where = f"traffic is on {run.plan.live}" if run.plan.live else "nothing is live"
         words = "everything was undone" if run.ended else "not everything could be undone; the next command goes on"
-        click.echo(f"  {where}; {words}.", err=True)
+        emit(sys.stderr, f"  {where}; {words}.\n")
     return int(status)
 
 
-def _gate(made: Plan, target: str, lines: Lines, *, as_json: bool, yes: bool) -> None:
-    """Production asks on a terminal, and refuses without one."""
-    lines.plan(made.changes, made.warnings)
+def _needs_yes(target: str, *, as_json: bool, yes: bool) -> bool:
+    """Whether a person has to be asked; refused where there is nobody to ask."""
     if target != "prod" or yes:
-        return
+        return False
     if as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise GateRefused("prod needs a yes.", "Add --yes when nobody can be asked.")
-    if not click.confirm(f"Deploy {made.project} to prod?", default=False):
+    return True
+
+
+def _gate(made: Plan, target: str, lines: Lines, *, as_json: bool, yes: bool) -> None:
+    """Show what will be done; production asks."""
+    lines.plan(made.changes, made.warnings)
+    if _needs_yes(target, as_json=as_json, yes=yes) and not click.confirm(
+        f"Deploy {made.project} to prod?", default=False
+    ):
         raise GateRefused("You said no; nothing was done.")
 
 
 def _check(settings: Settings) -> None:
+    """What is asked for can be done by this version."""
     about = subject()
     about.target, about.strategy = settings.target, settings.strategy.value
     if settings.strategy not in AVAILABLE:
         raise UsageError(
             f"This version can't deploy with the strategy {settings.strategy.value} yet.",
             f"Use --strategy {AVAILABLE[0].value}.",
-            where=settings.origins.get("strategy", ""),
+            where=settings.place("strategy"),
         )
     if settings.target not in TARGETS:
         commands = [name for name in DeployGroup.lazy if name not in ("run", "expire-standby")]
         raise UsageError(
             f"There is no command and no target {settings.target!r}.",
-            f"Targets: {', '.join(TARGETS)}. Commands: {', '.join(commands)}.",
+            f"{_meant(settings.target, commands)}Targets: {', '.join(TARGETS)}. Commands: {', '.join(commands)}.",
         )
+
+
+def _meant(word: str, commands: list[str]) -> str:
+    near = difflib.get_close_matches(word, [*commands, *TARGETS], n=1)
+    return f"Did you mean {near[0]}? " if near else ""
 
 
 def _on_signals(stop: asyncio.Event, lines: Lines) -> None:

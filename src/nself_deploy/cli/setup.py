@@ -33,10 +33,11 @@ def init(yes: bool, dry_run: bool, as_json: bool, directory: str) -> int:
 
     found = asyncio.run(wired.prepare(directory))
     lines = Lines(sys.stdout, quiet=as_json)
-    for problem in found.edit.problems:
-        print_error(problem)
     if found.edit.problems:
-        return int(Exit.USAGE)
+        *others, last = found.edit.problems
+        for problem in others:
+            print_error(problem)
+        raise last
     _show(found, lines)
     if found.nothing or dry_run:
         if as_json:

@@ -71,6 +71,16 @@ class Settings(msgspec.Struct, frozen=True):
             for field in DEFAULTS
         )
 
+    def place(self, field: str) -> str:
+        """Where a value stands, for an error about it: flag, variable, or file and key; empty for a default."""
+        origin, kind = self.origins.get(field, DEFAULT), _KINDS[field]
+        if origin == DEFAULT:
+            return ""
+        if origin == "flag":
+            return kind.flag
+        variable = origin.removeprefix("environment ")
+        return variable if variable != origin else f"{origin}: x-nself-deploy.{kind.project}"
+
 
 def _shown(field: str, value: Any) -> str:
     return format_duration(value) if field.endswith("_s") else f"{value:g}" if isinstance(value, float) else str(value)
