@@ -281,6 +281,7 @@ async def test_two_projects_share_one_nginx(host: HostBench) -> None:
             await router.install(
                 type(spec)(project, spec.upstreams, base.directory, base.log_directory, base.probe_listen, base.secret)
             )
+            await router.record(on=True)
         await host.start()
 
         await routers["shop"].move(Split.all_to(Slot.GREEN))

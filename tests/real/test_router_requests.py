@@ -145,6 +145,7 @@ async def _go_live(bench: Bench, blue: Backend) -> None:
     await bench.stop()
     await bench.router.move(Split.all_to(Slot.BLUE))
     await bench.router.install(bench.spec({Slot.BLUE: [blue.address]}))
+    await bench.router.record(on=True)
     await bench.start()
 
 

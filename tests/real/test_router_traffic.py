@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from nself_deploy.adapters.nginx_store import LOG_LIMIT
 from nself_deploy.core.model import Slot, Split
 from nself_deploy.errors import RouterError
 from tests.real.router_parts import KINDS, Bench, simple, slots
@@ -40,6 +41,7 @@ async def live(request: pytest.FixtureRequest) -> AsyncIterator[Live]:
             spec = bench.spec({Slot.BLUE: [blue.address], Slot.GREEN: [green.address]})
             await bench.router.move(Split.all_to(Slot.BLUE))
             await bench.router.install(spec)
+            await bench.router.record(on=True)
             await bench.start()
             blue.heads.clear()
             yield Live(bench, blue, green, plain)
@@ -346,3 +348,39 @@ async def test_a_change_of_structure_under_keep_alive_load() -> None:
         await bench.close()
     assert failures == []
     assert answers > 400
+
+
+async def test_the_access_log_is_kept_only_while_it_is_asked_for(live: Live) -> None:
+    log = live.bench.directory / "log" / "access.log"
+
+    async def asked(path: str) -> None:
+        await ask(live.bench.address, path, User_Agent="one of a kind")
+
+    def mine() -> int:
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        return len([line for line in lines if line["client"] == lines[-1]["client"]])
+
+    await until(lambda: _is(not live.blue.held), "nothing is under way")
+    await asked("/recorded")
+    await until(lambda: _is(log.exists() and log.stat().st_size > 0), "a line")
+    before = mine()
+    await live.router.record(on=False)
+    for _ in range(20):
+        await asked("/not-recorded")
+    await live.router.record(on=True)
+    await asked("/recorded")
+    await until(lambda: _is(mine() == before + 1), "one more line of this client")
+
+
+async def test_a_large_access_log_is_put_aside(live: Live) -> None:
+    log = live.bench.directory / "log" / "access.log"
+    await ask(live.bench.address, "/recorded")
+    await until(lambda: _is(log.exists() and log.stat().st_size > 0), "a line")
+    with log.open("ab") as file:
+        file.truncate(LOG_LIMIT + 1)
+    await live.router.record(on=True)
+    await until(lambda: _is(log.exists() and log.stat().st_size < LOG_LIMIT), "a new file")
+    await ask(live.bench.address, "/recorded")
+    await until(lambda: _is("upstream_addr" in log.read_text()), "a line in the new file")
+
+    assert log.with_suffix(".log.1").stat().st_size > LOG_LIMIT

@@ -33,7 +33,7 @@ from nself_deploy.core.model import (
     Split,
 )
 from nself_deploy.core.nginx_probe import HOST_HEADER, INFLIGHT_HEADER, LADDER, READABLE
-from nself_deploy.core.nginx_tree import LINK, MIN_VERSION, bucket_slot, compile_tree, fingerprint, split_files
+from nself_deploy.core.nginx_tree import LINK, MIN_VERSION, RECORDING, bucket_slot, compile_tree, fingerprint, split_files
 from nself_deploy.core.routing import TreeSpec
 from nself_deploy.errors import RouterError, RouterFilesRefused
 
@@ -150,6 +150,21 @@ class NginxRouter:
             await self._control.find()
             await self._control.copy_files(*_split_copy(split))
 
+    async def record(self, *, on: bool) -> None:
+        """Keep our access log from now on, or no longer; a large one is put aside."""
+        self._store.prepare()
+        reopen = self._store.record(on=on)
+        if self._store.seen().mounted and not reopen:
+            return
+        if not await self._control.find():
+            return
+        if reopen:
+            await self._control.reopen()
+        if on:
+            await self._control.copy_files({RECORDING: b""}, {})
+        else:
+            await self._control.remove_copy(RECORDING)
+
     async def confirm(self, split: Split, timeout_s: float = 5.0) -> None:
         """Ask through nginx which slots answer until it is as `split` says."""
         buckets = sorted({b for b in (0, 49, 99, split.percent - 1, split.percent) if 0 <= b <= 99})
@@ -210,6 +225,8 @@ class NginxRouter:
             files = {f"{version}/{name}": text.encode() for name, text in self._store.tree_files().items()}
             copies, links = _split_copy(self._store.split() or Split.all_to(Slot.BLUE))
             copies |= files | {READABLE: b"", f"{ROUTER_LOG_IN_CONTAINER}/.keep": b""}
+            if self._store.recording():
+                copies[RECORDING] = b""
             await self._control.copy_files(copies, {LINK: version, **links})
         accepted, words = await self._control.check()
         if not accepted:

@@ -97,6 +97,20 @@ class ContainerControl:
             )
         return words.count("worker process is shutting down")
 
+    async def reopen(self) -> None:
+        """`nginx -s reopen` in the container."""
+        status, words = await self._exec(["nginx", "-s", "reopen", *await self._arguments()])
+        if status:
+            raise RouterError(f"nginx -s reopen failed: {words}", "Look at the container's log.")
+
+    async def remove_copy(self, name: str) -> None:
+        """Take a file away in the container."""
+        if self._found is None or self.mounted or self._found.state != "running":
+            return
+        status, words = await self._exec(["rm", "-f", f"{ROUTER_DIR_IN_CONTAINER}/{name}"])
+        if status:
+            raise RouterError(f"{name} can't be removed in {self._name}: {words}", "Restart the router's container.")
+
     async def copy_files(self, files: dict[str, bytes], links: dict[str, str]) -> None:
         """Put copies into the container; while it runs, each link changes by one rename.
 

@@ -43,6 +43,12 @@ class Control(Protocol):
     async def reload(self) -> None:
         """Tell it to load its files."""
 
+    async def reopen(self) -> None:
+        """Tell it to open its log files anew."""
+
+    async def remove_copy(self, name: str) -> None:
+        """Take a copied file away again, when it doesn't read our directory itself."""
+
     async def old_workers(self) -> int:
         """Workers of an earlier configuration that still finish requests."""
 

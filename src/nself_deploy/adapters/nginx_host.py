@@ -72,6 +72,20 @@ class HostControl:
         if status:
             raise RouterError(f"nginx -s reload failed: {words}", "Run the command as the user who may reload nginx.")
 
+    async def reopen(self) -> None:
+        """Tell the master to open its log files anew."""
+        pid = await self._master()
+        if pid is not None:
+            try:
+                os.kill(pid, signal.SIGUSR1)
+            except PermissionError as error:
+                raise RouterError(
+                    f"not allowed to signal nginx (process {pid}).", "Run the command as root."
+                ) from error
+
+    async def remove_copy(self, name: str) -> None:
+        """It reads our directory itself."""
+
     async def old_workers(self) -> int:
         """Workers of an earlier configuration that still finish requests."""
         master = await self._master()

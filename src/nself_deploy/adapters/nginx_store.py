@@ -25,10 +25,12 @@ import msgspec
 from nself_deploy.adapters.durable_files import ensure_dir, os_error, read_bounded, sync_dir, write_atomic
 from nself_deploy.core.model import Split
 from nself_deploy.core.nginx_probe import READABLE
-from nself_deploy.core.nginx_tree import LINK, PRIVATE, fingerprint, split_files
+from nself_deploy.core.nginx_tree import LINK, PRIVATE, RECORDING, fingerprint, split_files
 from nself_deploy.errors import StateFileError
 
 _SECRET = re.compile(rb"[0-9a-f]{64}")
+LOG_LIMIT = 64 << 20
+"""Bytes of the access log from which it is put aside (one old one is kept)."""
 _PORTS = range(20000, 30000)
 READ_LIMIT = 16 << 20
 """Bytes of one generated file."""
@@ -114,8 +116,12 @@ class RouterStore:
         try:
             return Split.parse(target.removeprefix("splits/"))
         except ValueError as error:
-            where = str(self.directory / "current")
-            raise StateFileError(f"points at {target!r}, which is no split.", "Deploy again.", where=where) from error
+            where = self.directory / "current"
+            raise StateFileError(
+                f"points at {target!r}, which is no split: nginx sends all requests to blue.",
+                f"See with docker ps which slot runs, and point it there: ln -sfn splits/blue {where} (or green).",
+                where=str(where),
+            ) from error
 
     def ensure_split(self, split: Split) -> None:
         """The directory of a split is there and complete."""
@@ -144,6 +150,30 @@ class RouterStore:
         """From now on requests are split like this: one rename."""
         self.ensure_split(split)
         self._link("current", f"splits/{split.name}")
+
+    def record(self, *, on: bool) -> bool:
+        """Keep the access log from now on, or no longer; whether the log was put aside, so that nginx must reopen it."""
+        flag = self.directory / RECORDING
+        try:
+            if on and not flag.exists():
+                write_atomic(flag, b"", 0o644)
+            elif not on:
+                flag.unlink(missing_ok=True)
+            return self._put_log_aside()
+        except OSError as error:
+            raise os_error(error, flag, "write") from error
+
+    def recording(self) -> bool:
+        """Whether the access log is kept now."""
+        return (self.directory / RECORDING).exists()
+
+    def _put_log_aside(self) -> bool:
+        log = self.directory / "log" / "access.log"
+        if not log.exists() or log.stat().st_size <= LOG_LIMIT:
+            return False
+        os.replace(log, log.with_suffix(".log.1"))
+        sync_dir(log.parent)
+        return True
 
     def tree_files(self) -> dict[str, str]:
         """The generated files that nginx reads at its next start; empty before the first install."""

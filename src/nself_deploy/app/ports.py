@@ -170,6 +170,9 @@ class Router(Protocol):
     async def move(self, split: Split) -> None:
         """One rename: from now on requests are split like this. Durable when it returns."""
 
+    async def record(self, *, on: bool) -> None:
+        """Keep the access log from now on, or no longer (it would grow for ever). A large one is put aside."""
+
     async def confirm(self, split: Split, timeout_s: float = 5.0) -> None:
         """Ask through nginx which slots answer until it is as `split` says, RouterError otherwise."""
 

@@ -30,7 +30,7 @@ def check_states(world: World, target: str) -> None:
         world.states.load_rollback(target, service)
 
 
-def record(world: World, effect: Record, run: Run) -> str:
+async def record(world: World, effect: Record, run: Run) -> str:
     """Slots first (the truth), then the files for other programs."""
     now = world.clock.now()
     world.store.set_slots(_slots(effect, now))
@@ -53,6 +53,8 @@ def record(world: World, effect: Record, run: Run) -> str:
     )
     if success:
         _save_rollback_records(world, run, now)
+    if effect.standby is None:
+        await world.router.record(on=False)
     return f"{effect.live or 'nothing'} is live" + (f", {effect.standby} is warm" if effect.standby else "")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nself_deploy.app import lifecycle
 from nself_deploy.app.inspect import expired_standby
 from nself_deploy.app.world import World
-from nself_deploy.core.slot_records import SlotRecord, SlotRole
+from nself_deploy.core.slot_records import SlotRecord, SlotRole, standby_slot
 from nself_deploy.errors import Locked
 
 EXPIRY = "remove the expired standby"
@@ -18,10 +18,15 @@ async def expire(world: World) -> str:
 
     Returns what was done, empty when there was nothing to do.
     """
+    if world.store.unfinished() is not None:
+        return ""
+    if standby_slot(world.store.slots()) is None:
+        await world.router.record(on=False)
     slot = expired_standby(world.store, world.router.split(), world.clock.now())
-    if slot is None or world.store.unfinished() is not None:
+    if slot is None:
         return ""
     words = await lifecycle.remove_slot(world, slot)
+    await world.router.record(on=False)
     world.store.set_slots({slot: SlotRecord("", SlotRole.EMPTY, world.clock.now())})
     return f"standby {slot}: {words}"
 

@@ -33,6 +33,7 @@ async def install_router(world: World, release: Release, slot: Slot, initial: Sp
     tree = await world.router.install(spec)
     if world.router.split() is None:
         await world.router.move(initial)
+    await world.router.record(on=True)
     if not before.running:
         return "files written; nginx reads them when it starts"
     return "unchanged" if tree == before.loaded_tree else "checked with nginx -t and loaded"

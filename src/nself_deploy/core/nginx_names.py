@@ -91,6 +91,16 @@ class Names(msgspec.Struct, frozen=True):
         return f"${self.prefix}_route"
 
     @property
+    def recorded(self) -> str:
+        """Set while our access log is kept; empty otherwise."""
+        return f"${self.prefix}_recorded"
+
+    @property
+    def logged(self) -> str:
+        """Whether this request goes into our access log."""
+        return f"${self.prefix}_logged"
+
+    @property
     def nothing(self) -> str:
         """Always empty."""
         return f"${self.prefix}_nothing"

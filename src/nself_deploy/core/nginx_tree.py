@@ -28,6 +28,8 @@ from nself_deploy.errors import ConfigError
 HTTP, SERVER, LOG, LIMIT, PROBE, TREE = (f"{name}.conf" for name in ("http", "server", "log", "limit", "probe", "tree"))
 LINK = "tree"
 """Below our directory: the link through which nginx reads the files."""
+RECORDING = "recording"
+"""Below our directory: the file that is there while our access log is kept."""
 PRIVATE = frozenset({PROBE})
 """Files that contain the secret: mode 0600."""
 BUCKETS = 100
@@ -67,7 +69,7 @@ def compile_tree(spec: TreeSpec) -> dict[str, str]:
     files = {
         HTTP: _http(spec, names, slots),
         SERVER: _server(spec, names, slots),
-        LOG: f"{_HEAD}access_log {quoted(spec.log_directory + '/access.log')} {names.log_format} if={names.route};\n",
+        LOG: f"{_HEAD}access_log {quoted(spec.log_directory + '/access.log')} {names.log_format} if={names.logged};\n",
         LIMIT: f"{_HEAD}limit_conn {names.zone} 65535;\n",
         PROBE: _HEAD + probe_conf(spec, names, slots),
     }
@@ -131,6 +133,7 @@ def _http(spec: TreeSpec, names: Names, slots: tuple[Slot, ...]) -> str:
         "",
         *maps,
         f'map "" {names.slot} {{ default ""; }}',
+        f'map "" {names.recorded} {{ default ""; }}',
         f'map "" {names.nothing} {{ default ""; }}',
         "",
         "# Which hundredth of the clients a request belongs to.",
@@ -226,7 +229,12 @@ def _log(spec: TreeSpec, names: Names) -> list[str]:
     for asked, key in owners.items():
         lines += [f'    "{asked}" {key};', f'    "~^{_regex(asked)}[, ]" {key};']
     lines += [f'    "~^[a-z]+ {names.stem(u.route.key)}_" {u.route.key};' for u in spec.upstreams]
-    lines += ["}", f"log_format {names.log_format} escape=json"]
+    lines += [
+        "}",
+        "# It is kept only while somebody needs it: it would grow for ever.",
+        f'map "{names.recorded}{names.route}" {names.logged} {{ default ""; "~^1." 1; }}',
+    ]
+    lines += [f"log_format {names.log_format} escape=json"]
     values = {
         **LOG_FIELDS,
         "slot": names.slot,
@@ -255,5 +263,7 @@ def _server(spec: TreeSpec, names: Names, slots: tuple[Slot, ...]) -> str:
         if slot in _FLAG_DIRS:
             flag = quoted(f"{spec.directory}/current/{_FLAG_DIRS[slot]}/", f"{names.bucket}{names.slot}")
             lines.append(f"if (-f {flag}) {{ set {names.slot} {slot}; }}")
+    flag = quoted(f"{spec.directory}/{RECORDING}")
+    lines.append(f"if (-f {flag}) {{ set {names.recorded} 1; }}")
     lines.append(f'if ({names.slot} = "") {{ set {names.slot} {Slot.BLUE}; }}')
     return "\n".join(lines) + "\n"
