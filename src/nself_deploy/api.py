@@ -13,6 +13,7 @@ from pathlib import Path
 from nself_deploy.adapters.state_files import load_deploy_state, save_deploy_state
 from nself_deploy.core.document import StepLine
 from nself_deploy.core.model import StepStatus, Strategy
+from nself_deploy.core.settings import KNOWN_TARGETS
 from nself_deploy.core.state import DEPLOY_STATE_FILE, StrategyState
 from nself_deploy.errors import NselfError, UsageError
 
@@ -67,16 +68,11 @@ def run_blue_green(config: BlueGreenConfig) -> BlueGreenResult:
     Must not be called from a running event loop (use `asyncio.to_thread`).
 
     Raises:
-        UsageError: wrong arguments: a time-out below 0, no such target, a strategy that can't be.
+        UsageError: wrong arguments: a time-out that is out of range, no such target, no such directory.
     """
-    if config.health_timeout_sec < 0:
-        raise UsageError(f"health_timeout_sec is {config.health_timeout_sec}.", "Give seconds, or 0 for the default.")
     from nself_deploy import wiring
 
-    flags: dict[str, object] = {"target": config.target, "strategy": Strategy.BLUE_GREEN.value}
-    if config.health_timeout_sec:
-        flags["health_timeout_s"] = config.health_timeout_sec
-    wiring.check_flags(flags)
+    flags = _flags(config)
     clock = wiring.clock()
     start = clock.monotonic()
     try:
@@ -84,6 +80,23 @@ def run_blue_green(config: BlueGreenConfig) -> BlueGreenResult:
     except NselfError as failure:
         return BlueGreenResult(False, [], timedelta(seconds=clock.monotonic() - start), False, str(failure))
     return BlueGreenResult(not error, steps, timedelta(seconds=clock.monotonic() - start), rolled_back, error)
+
+
+def _flags(config: BlueGreenConfig) -> dict[str, object]:
+    """The arguments as settings; UsageError for one that can't be."""
+    from nself_deploy import wiring
+
+    if not Path(config.project_root).is_dir():
+        raise UsageError(f"project_root is no directory: {config.project_root}", "Name the one with the Compose file.")
+    if config.health_timeout_sec < 0:
+        raise UsageError(f"health_timeout_sec is {config.health_timeout_sec}.", "Give seconds, or 0 for the default.")
+    flags: dict[str, object] = {"target": config.target, "strategy": Strategy.BLUE_GREEN.value}
+    if config.health_timeout_sec:
+        flags["health_timeout_s"] = config.health_timeout_sec
+    target = wiring.check_flags(flags).target
+    if target not in KNOWN_TARGETS:
+        raise UsageError(f"There is no target {target!r}.", f"Targets: {', '.join(KNOWN_TARGETS)}.")
+    return flags
 
 
 async def _deploy(config: BlueGreenConfig, flags: dict[str, object]) -> tuple[list[DeployStep], str, bool]:
@@ -106,5 +119,6 @@ async def _deploy(config: BlueGreenConfig, flags: dict[str, object]) -> tuple[li
     if result.run is None:
         return list(unchanged_document(result.plan, result.before).steps), "", False
     document = run_document(result.run, result.before)
-    wiring.schedule_expiry(result.plan, str(world.root))
+    if document.success:
+        wiring.schedule_expiry(result.plan, str(world.root))
     return list(document.steps), document.error, document.rolled_back

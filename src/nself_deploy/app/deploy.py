@@ -13,7 +13,7 @@ from nself_deploy.app.executor import Executor
 from nself_deploy.app.runner import Runner, stoppable
 from nself_deploy.app.world import World
 from nself_deploy.core import machine
-from nself_deploy.core.document import StepLine
+from nself_deploy.core.document import StepLine, unchanged_step
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Release, Slot, StepStatus
 from nself_deploy.core.plan import Facts, Plan, Timing, plan_blue_green, plan_rollback
@@ -28,7 +28,7 @@ class Result(msgspec.Struct, frozen=True):
     run: Run | None
     """None when there was nothing to do, or for a dry run."""
     before: tuple[StepLine, ...] = ()
-    """Steps from before the plan."""
+    """Steps from before the run, or the one that says that there was nothing to do."""
 
 
 Confirm = Callable[[Plan], None]
@@ -49,7 +49,10 @@ async def deploy(world: World, timing: Timing, target: str, interrupted: asyncio
     facts = await _adopted(world, await observe.observe(world))
     plan = plan_blue_green(world.project, release, facts, timing, target)
     if plan.unchanged:
-        return Result(plan, None, (built,))
+        nothing = unchanged_step(plan, built.seconds)
+        world.watcher(nothing)
+        return Result(plan, None, (nothing,))
+    world.watcher(built)
     confirm(plan)
     return Result(plan, await _run(world, plan, facts, interrupted), (built,))
 
@@ -99,6 +102,7 @@ async def _run(world: World, plan: Plan, facts: Facts, interrupted: asyncio.Even
 
 
 async def _timed_release(world: World) -> tuple[Release, StepLine]:
+    """The release, and its step: told only when there is something to deploy, else nothing was done."""
     start = world.clock.monotonic()
     name = "Build and pin images"
     world.watcher(StepLine(name, StepStatus.RUNNING))
@@ -107,9 +111,7 @@ async def _timed_release(world: World) -> tuple[Release, StepLine]:
     except NselfError as error:
         world.watcher(StepLine(name, StepStatus.FAILED, world.clock.monotonic() - start, error.what))
         raise
-    line = StepLine(name, StepStatus.DONE, round(world.clock.monotonic() - start, 3), f"release {release.id}")
-    world.watcher(line)
-    return release, line
+    return release, StepLine(name, StepStatus.DONE, round(world.clock.monotonic() - start, 3), f"release {release.id}")
 
 
 async def _adopted(world: World, facts: Facts) -> Facts:
@@ -158,4 +160,3 @@ async def _images_are_here(world: World, release: Release) -> None:
                     "Choose another release with --to, or build it again and deploy.",
                 )
             await world.engine.pull(image.digest, world.progress)
-

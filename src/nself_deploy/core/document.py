@@ -83,15 +83,20 @@ def run_document(run: Run, before: tuple[StepLine, ...] = (), duration_ms: int =
     )
 
 
-def unchanged_document(plan: Plan, before: tuple[StepLine, ...] = (), duration_ms: int = 0) -> Document:
-    """The document of a plan with nothing to do."""
-    line = StepLine("Unchanged", StepStatus.DONE, 0.0, plan.changes[0].reason if plan.changes else "")
+def unchanged_step(plan: Plan, seconds: float = 0.0) -> StepLine:
+    """The only step of a deploy that finds nothing to do."""
+    words = f"release {plan.release} is live already: the same images and configuration"
+    return StepLine("Unchanged", StepStatus.DONE, seconds, words)
+
+
+def unchanged_document(plan: Plan, steps: tuple[StepLine, ...] = (), duration_ms: int = 0) -> Document:
+    """The document of a plan with nothing to do; `steps` are what was said about it."""
     return Document(
         plan.target,
         plan.strategy.value,
         plan.release,
         plan.previous_release,
-        (*before, line),
+        steps or (unchanged_step(plan),),
         duration_ms,
         success=True,
         rolled_back=False,

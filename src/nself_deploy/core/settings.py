@@ -39,6 +39,9 @@ DEFAULTS: dict[str, Any] = {
 TARGETS = {"production": "prod"}
 """Other names of targets."""
 
+KNOWN_TARGETS = ("local", "staging", "prod")
+"""What can be deployed to."""
+
 
 class Setting(msgspec.Struct, frozen=True):
     """One effective value, for people: `health_timeout 30s (default)`."""
