@@ -107,12 +107,12 @@ class Lines:
         for line in words:
             self.note(f"  {line}")
 
-    def table(self, rows: Sequence[Sequence[object]]) -> None:
-        """Rows of words in columns, the last one as long as it is; it is the explanation."""
+    def table(self, rows: Sequence[Sequence[object]], *, colour: str = "90") -> None:
+        """Rows of words in columns, the last one as long as it is; it is the explanation (grey)."""
         widths = [max(len(str(row[n])) for row in rows) for n in range(len(rows[0]) - 1)] if rows else []
         for *head, last in rows:
             words = "  ".join(f"{word!s:<{width}}" for word, width in zip(head, widths, strict=True))
-            self.note(f"  {words}  {self._paint(str(last), '90')}")
+            self.note(f"  {words}  {self._paint(str(last), colour)}")
 
     def plan(self, changes: Iterable[Change], warnings: Iterable[str]) -> None:
         """The changes of a plan, one a line."""

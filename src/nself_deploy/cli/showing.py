@@ -25,7 +25,7 @@ def show_plan(plan: PlanDocument, lines: Lines) -> None:
 def show_status(found: Status, lines: Lines) -> None:
     """A line for the project, one for each slot, one for what happened last."""
     lines.note(f"{found.project}: router {found.router}; requests go to {_split_words(found.split)}")
-    lines.table([_slot(s) for s in found.slots])
+    lines.table([_slot(s) for s in found.slots], colour="0")
     if found.engine != "ok":
         lines.note(f"engine: {found.engine}")
     if found.last is not None:
