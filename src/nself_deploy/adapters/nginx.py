@@ -7,7 +7,6 @@ a rename, and HTTP to the probe server, whose address is remembered in `router/a
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,9 +32,18 @@ from nself_deploy.core.model import (
     Split,
 )
 from nself_deploy.core.nginx_probe import HOST_HEADER, INFLIGHT_HEADER, LADDER, READABLE
-from nself_deploy.core.nginx_tree import LINK, MIN_VERSION, RECORDING, bucket_slot, compile_tree, fingerprint, split_files
+from nself_deploy.core.nginx_tree import (
+    LINK,
+    MIN_VERSION,
+    RECORDING,
+    bucket_slot,
+    compile_tree,
+    fingerprint,
+    split_files,
+)
+from nself_deploy.core.nginx_words import refusal
 from nself_deploy.core.routing import TreeSpec
-from nself_deploy.errors import RouterError, RouterFilesRefused
+from nself_deploy.errors import RouterError
 
 LOAD_S = 15.0
 """How long a reload may take until all workers that accept connections have the new files."""
@@ -44,7 +52,6 @@ _ASK_EVERY_S = 0.015
 _POLL_S = 0.02
 _OLD_WORKERS_S = 3.0
 _ASK_S = 2.0
-_REFUSAL = re.compile(r"\[emerg\] (?:\d+#\d+: )?(.+) in (\S+):(\d+)$", re.MULTILINE)
 
 
 class NginxRouter:
@@ -230,7 +237,7 @@ class NginxRouter:
             await self._control.copy_files(copies, {LINK: version, **links})
         accepted, words = await self._control.check()
         if not accepted:
-            raise _refusal(words, self._control.place)
+            raise refusal(words, self._control.mounts)
         loaded = await self._learn()
         if loaded == tree:
             return
@@ -358,17 +365,6 @@ class NginxRouter:
 
     def _path(self, path: str) -> str:
         return f"/{self._store.secret()}/{path}"
-
-
-def _refusal(words: str, place: Callable[[str], str]) -> RouterFilesRefused:
-    """What `nginx -t` says, with the file as this machine calls it."""
-    found = _REFUSAL.search(words)
-    return RouterFilesRefused(
-        f"nginx refuses it: {found[1]}." if found else "nginx refuses its configuration (nginx -t).",
-        "Correct it, then run the same command again; until then nginx goes on with the configuration it has.",
-        where=f"{place(found[2])}:{found[3]}" if found else "",
-        evidence=tuple(words.splitlines()),
-    )
 
 
 def _split_copy(split: Split) -> tuple[dict[str, bytes], dict[str, str]]:

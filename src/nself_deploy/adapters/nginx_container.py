@@ -43,9 +43,13 @@ class ContainerControl:
     @property
     def mounted(self) -> bool:
         """Whether our directory is mounted where nginx reads."""
-        mounts = self._found.mounts if self._found else {}
-        source = mounts.get(ROUTER_DIR_IN_CONTAINER, "")
+        source = self.mounts.get(ROUTER_DIR_IN_CONTAINER, "")
         return not self._found or (bool(source) and Path(source).resolve() == self._directory.resolve())
+
+    @property
+    def mounts(self) -> dict[str, str]:
+        """Of its container."""
+        return self._found.mounts if self._found else {}
 
     @property
     def container_id(self) -> str:
@@ -142,14 +146,6 @@ class ContainerControl:
         status, words = await self._exec(["id", "-u"])
         uid = words.strip()
         return int(uid) if status == 0 and uid.isdigit() and uid != "0" else None
-
-    def place(self, path: str) -> str:
-        """A file that nginx names, through its mounts; one of the image stays as it is."""
-        mounts = self._found.mounts if self._found else {}
-        for target in sorted(mounts, key=len, reverse=True):
-            if path == target or path.startswith(f"{target}/"):
-                return mounts[target] + path.removeprefix(target)
-        return path
 
     async def last_words(self) -> tuple[str, ...]:
         """The end of the container's log."""

@@ -25,6 +25,10 @@ class Control(Protocol):
         """Whether it reads our directory itself."""
 
     @property
+    def mounts(self) -> dict[str, str]:
+        """Where files that it names are on this machine: destination -> source; empty when it names them as we do."""
+
+    @property
     def container_id(self) -> str:
         """Its container, empty on the host."""
 
@@ -57,9 +61,6 @@ class Control(Protocol):
 
     async def owner(self) -> int | None:
         """User id of the master process where it isn't root."""
-
-    def place(self, path: str) -> str:
-        """A file that nginx names, as this machine calls it."""
 
     async def last_words(self) -> tuple[str, ...]:
         """The end of its log, for a person."""

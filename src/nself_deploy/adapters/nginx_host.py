@@ -31,6 +31,11 @@ class HostControl:
         return await self._master() is not None
 
     @property
+    def mounts(self) -> dict[str, str]:
+        """It names files as this machine does."""
+        return {}
+
+    @property
     def container_id(self) -> str:
         """A process of the machine has none."""
         return ""
@@ -99,10 +104,6 @@ class HostControl:
     async def owner(self) -> int | None:
         """The master of a machine's nginx is root, or the user who deploys."""
         return None
-
-    def place(self, path: str) -> str:
-        """It names files as this machine does."""
-        return path
 
     async def last_words(self) -> tuple[str, ...]:
         """Its error log is where the user put it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nself_deploy.app import lifecycle, proving, recording, traffic
+from nself_deploy.app import lifecycle, proving, recording, shared, traffic
 from nself_deploy.app.world import World
 from nself_deploy.core import effects as do
 from nself_deploy.core.machine import Run
@@ -30,7 +30,7 @@ class Executor:
             case do.PrepareNetworks(release):
                 return await lifecycle.prepare_networks(world, self._release(release))
             case do.StartShared(services, router):
-                return await lifecycle.start_shared(world, services, router)
+                return await shared.start_shared(world, services, router)
             case do.InstallRouter(release, slot, initial):
                 return await traffic.install_router(world, self._release(release), slot, initial)
             case do.RunJob(release, slot, service, timeout_s):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from nself_deploy.app.observe import check_link
 from nself_deploy.app.world import Store, World
 from nself_deploy.core.machine import Phase, Run
 from nself_deploy.core.model import Slot, Split, slot_project
@@ -98,6 +99,7 @@ async def status(world: World) -> Status:
 
 def _problem(world: World) -> str:
     try:
+        check_link(world)
         world.states.load_deploy()
         world.states.load_blue_green()
     except StateFileError as error:

@@ -27,7 +27,7 @@ from nself_deploy.core.slot_records import SlotRecord, SlotRole
 from nself_deploy.core.slots import compile_slot, keys_of
 from nself_deploy.core.start_order import stages
 from nself_deploy.core.times import plus_seconds
-from nself_deploy.errors import DeployFailed, EngineError, InfrastructureError
+from nself_deploy.errors import DeployFailed, EngineError
 
 SLOTS = (Slot.BLUE, Slot.GREEN)
 
@@ -83,39 +83,6 @@ async def plain_containers(world: World, services: set[str] | None = None) -> li
     """Containers of the project's own Compose project (not of a slot)."""
     found = await world.engine.containers(compose_project=world.project.name)
     return [c for c in found if LABEL_PROJECT not in c.labels and (services is None or c.service in services)]
-
-
-async def start_shared(world: World, services: tuple[str, ...], router: str) -> str:
-    """Start what isn't running, in order, and wait until it is healthy; nothing that runs is touched or re-created."""
-    started = []
-    for name in (*services, *([router] if router else [])):
-        if await _runs(world, name):
-            continue
-        world.progress(f"starting {name}")
-        files = (*world.project.files, *world.files.override_files())
-        await world.compose.up(world.project.name, files, [name], root=str(world.root), recreate=False)
-        await _await_shared(world, world.project.services[name])
-        started.append(name)
-    return f"started {', '.join(started)}" if started else "all running"
-
-
-async def _runs(world: World, service: str) -> bool:
-    found = await plain_containers(world, {service})
-    return bool(found) and all(c.state == "running" and c.health in ("", "healthy") for c in found)
-
-
-async def _await_shared(world: World, service: Service, timeout_s: float = 120.0) -> None:
-    start = world.clock.monotonic()
-    while not await _runs(world, service.name):
-        if world.clock.monotonic() - start > timeout_s:
-            found = await plain_containers(world, {service.name})
-            evidence = [line for c in found for line in await proving.last_lines(world, c)]
-            raise InfrastructureError(
-                f"The {service.role} service {service.name} did not become healthy within {timeout_s:g} s.",
-                "Mend it first: the new version can't be proved without it.",
-                evidence=tuple(evidence),
-            )
-        await world.clock.sleep(proving.POLL_S)
 
 
 async def compile_to_slot(world: World, release: Release, slot: Slot) -> str:

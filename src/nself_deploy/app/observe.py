@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from nself_deploy.app.lifecycle import plain_containers
 from nself_deploy.app.proving import prove_routes
 from nself_deploy.app.world import World
 from nself_deploy.core.model import LABEL_PROJECT, Activate, Container, Role, Slot, slot_project
 from nself_deploy.core.plan import Facts
-from nself_deploy.core.slot_records import SlotRecord, SlotRole, standby_slot
+from nself_deploy.core.slot_records import SlotRole, standby_slot
 from nself_deploy.errors import ConfigError, NselfError, StateFileError
 
 GENTLE_RELOAD = (1, 27, 4)
@@ -25,8 +23,7 @@ async def observe(world: World) -> Facts:
         StateFileError: the link that says where traffic goes is gone, and something is live.
     """
     split, slots = world.router.split(), world.store.slots()
-    if split is None:
-        _refuse_lost_link(slots)
+    check_link(world)
     in_slots = {slot: await _slot_containers(world, slot) for slot in (Slot.BLUE, Slot.GREEN)}
     plain = await plain_containers(world)
     apps = {s.name for s in world.project.with_role(Role.APP)}
@@ -51,8 +48,17 @@ async def observe(world: World) -> Facts:
     )
 
 
-def _refuse_lost_link(slots: Mapping[Slot, SlotRecord]) -> None:
-    """Without the link a project looks like a new one, and the slot that serves users like one to clear."""
+def check_link(world: World) -> None:
+    """The link that says where traffic goes is there if a slot is live.
+
+    Without it a project looks like a new one, and the slot that serves users like one to clear.
+
+    Raises:
+        StateFileError: it is gone.
+    """
+    if world.router.split() is not None:
+        return
+    slots = world.store.slots()
     live = next((s for s in (Slot.BLUE, Slot.GREEN) if s in slots and slots[s].role is SlotRole.LIVE), None)
     if live is not None:
         link = ".nself/router/current"

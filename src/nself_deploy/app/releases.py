@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+
 from nself_deploy.app.lifecycle import plain_containers
 from nself_deploy.app.world import World
 from nself_deploy.core.model import PinnedImage, Release, Role, Service
@@ -13,15 +17,30 @@ async def make(world: World) -> Release:
     """Build and pull what the app and job services need, pin it, and find or save the release.
 
     Raises:
-        ImageError: an image can't be had; nothing was changed.
+        ImageError: an image can't be had; names the key, and nothing was changed.
     """
     services = [s for s in world.project.services.values() if s.role in (Role.APP, Role.JOB)]
     building = [s.name for s in services if s.builds]
     if building:
         world.progress(f"building {', '.join(building)}")
-        await world.compose.build(str(world.root), world.project.files, building, world.progress)
-    images = {s.name: await _pin(world, s) for s in services}
+        with _named(world, building, "build"):
+            await world.compose.build(str(world.root), world.project.files, building, world.progress)
+    images = {}
+    for service in services:
+        with _named(world, [service.name], "image"):
+            images[service.name] = await _pin(world, service)
     return await save(world, images)
+
+
+@contextlib.contextmanager
+def _named(world: World, services: Sequence[str], key: str) -> Iterator[None]:
+    """An image that can't be had is one of these services': the error gets the place."""
+    try:
+        yield
+    except ImageError as error:
+        files = ", ".join(os.path.relpath(file, world.root) for file in world.project.files)
+        keys = ", ".join(f"services.{name}.{key}" for name in services)
+        raise ImageError(error.what, error.remedy, where=f"{files}: {keys}", evidence=error.evidence) from error
 
 
 async def save(world: World, images: dict[str, PinnedImage]) -> Release:
