@@ -1,4 +1,4 @@
-"""The nginx for a project that has none: its whole configuration as a user would write it, and its Compose service. Pure."""
+"""The nginx for a project that has none: a configuration as a user would write it, and its Compose service. Pure."""
 
 from __future__ import annotations
 
@@ -89,8 +89,10 @@ def router_conf(routes: Iterable[RouteKeys]) -> str:
 
 def _server(host: str, routes: list[RouteKeys]) -> str:
     listen = "80" if host else "80 default_server"
+    grpc = any(r.protocol in (Protocol.GRPC, Protocol.GRPCS) for r in routes)
+    http2 = "        http2 on;\n" if grpc else ""
     locations = "\n".join(_location(r) for r in sorted(routes, key=lambda r: (-len(r.path), r.path)))
-    return f"    server {{\n        listen {listen};\n        server_name {host or '_'};\n\n{locations}    }}\n"
+    return f"    server {{\n        listen {listen};\n{http2}        server_name {host or '_'};\n\n{locations}    }}\n"
 
 
 def _location(route: RouteKeys) -> str:
