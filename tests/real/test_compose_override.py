@@ -16,7 +16,7 @@ import pytest
 from nself_deploy.adapters.compose import DockerCompose
 from nself_deploy.adapters.project_files import find_project_files, write_override
 from nself_deploy.core.extension_reader import read_extension
-from nself_deploy.core.model import Project, Role, Route, Slot, SlotNetwork
+from nself_deploy.core.model import Project, Role, Route, Slot, SlotNetwork, router_side, twin_name
 from nself_deploy.core.override import override_model
 from nself_deploy.core.project import build_project
 
@@ -60,10 +60,12 @@ class Person:
 
     def twins(self) -> list[SlotNetwork]:
         made = []
-        for index, (slot, network) in enumerate(product((Slot.BLUE, Slot.GREEN), ("default", "front"))):
-            twin = SlotNetwork(f"{self.name}_nself-{slot}-{network}", slot, network, f"10.212.{index}.0/24", "")
+        sides = router_side("default"), router_side("front")
+        for index, (slot, network) in enumerate(product((Slot.BLUE, Slot.GREEN), sides)):
+            name = twin_name(self.name, slot, network)
+            twin = SlotNetwork(name, slot, network, f"10.212.{index}.0/24", "", internal=True)
             label = f"com.docker.compose.project={self.name}-test"
-            self.types("docker", "network", "create", "--label", label, twin.name)
+            self.types("docker", "network", "create", "--internal", "--label", label, twin.name)
             made.append(twin)
         return made
 

@@ -22,6 +22,7 @@ from nself_deploy.core.model import (
     Service,
     Slot,
     SlotNetwork,
+    router_side,
     twin_name,
 )
 from nself_deploy.core.release import make_release
@@ -95,21 +96,16 @@ def release(of: Project, **how: Any) -> Release:
 
 
 def twins(of: Project, start: int = 0) -> list[SlotNetwork]:
-    """Twins of all its networks for both slots."""
+    """Twins of all its networks for both slots, then the networks on which the router meets them."""
+    own, router = sorted(of.networks), of.router.networks if of.router else ()
+    sides = [(network, bool(of.networks[network].get("internal"))) for network in own]
+    wanted = [(slot, *side) for slot in (Slot.BLUE, Slot.GREEN) for side in sides]
+    wanted += [(slot, router_side(n), True) for slot in (Slot.BLUE, Slot.GREEN) for n in own if n in router]
     found = []
-    for slot in (Slot.BLUE, Slot.GREEN):
-        for network in sorted(of.networks):
-            subnet = f"10.213.{start + len(found)}.0/24"
-            found.append(
-                SlotNetwork(
-                    name=twin_name(of.name, slot, network),
-                    slot=slot,
-                    network=network,
-                    subnet=subnet,
-                    ip_range=ip_range_of(subnet),
-                    internal=bool(of.networks[network].get("internal")),
-                )
-            )
+    for slot, network, internal in wanted:
+        subnet = f"10.213.{start + len(found)}.0/24"
+        name = twin_name(of.name, slot, network)
+        found.append(SlotNetwork(name, slot, network, subnet, ip_range_of(subnet), internal))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nself_deploy.core.extension_reader import read_extension
-from nself_deploy.core.model import Project, Route, Slot, SlotNetwork
+from nself_deploy.core.model import Project, Route, Slot, SlotNetwork, router_side, twin_name
 from nself_deploy.core.override import override_model
 from nself_deploy.core.project import AddedRouter, build_project
 
@@ -14,9 +14,9 @@ OURS = [
     {"type": "bind", "source": "./.nself/router/log", "target": "/var/log/nself"},
 ]
 TWINS = [
-    SlotNetwork(f"shop_nself-{slot}-{network}", slot, network, "10.213.0.0/24", "10.213.0.128/25")
+    SlotNetwork(twin_name("shop", slot, network), slot, network, "10.213.0.0/24", "10.213.0.128/25")
     for slot in (Slot.GREEN, Slot.BLUE)
-    for network in ("front", "back")
+    for network in ("front", "back", router_side("front"), router_side("back"))
 ]
 AWAITS_JOB = {"job": {"condition": "service_completed_successfully"}}
 
@@ -42,7 +42,7 @@ def _project(
     return build_project(model, root="/srv/shop", files=files, extension=extension, nginx_routes=routes, added=added)
 
 
-def test_the_router_keeps_its_networks_and_joins_the_twins_it_needs() -> None:
+def test_the_router_keeps_its_networks_and_joins_those_where_it_meets_the_slots() -> None:
     assert override_model(_project(), TWINS, retired=False) == {
         "services": {
             "edge": {
@@ -51,8 +51,8 @@ def test_the_router_keeps_its_networks_and_joins_the_twins_it_needs() -> None:
             }
         },
         "networks": {
-            "nself-blue-front": {"external": True, "name": "shop_nself-blue-front"},
-            "nself-green-front": {"external": True, "name": "shop_nself-green-front"},
+            "nself-blue-front": {"external": True, "name": "shop-nself-router-blue-front"},
+            "nself-green-front": {"external": True, "name": "shop-nself-router-green-front"},
         },
     }
 

@@ -109,7 +109,8 @@ def projects(draw: st.DrawFn) -> Project:
         for n in ("default", "back", "front")
     }
     db = service("db", {"volumes": [{"type": "volume", "source": "data", "target": "/d"}]}, role=Role.SHARED)
-    return project([*apps, draw(services("j", Role.JOB)), db], networks=known)
+    routes = (Route(key="a", service="a", port=80), Route(key="b", service="b", port=81))
+    return project([*apps, draw(services("j", Role.JOB)), db], networks=known, routes=routes)
 
 
 @settings(max_examples=40, deadline=None)
@@ -133,7 +134,9 @@ def test_nothing_is_in_both_slots(of: Project, shared: set[str]) -> None:
             for key, attached in config["networks"].items():
                 kind, _, network = key.partition(".")
                 assert network in known
-                assert kind == "slot" or (attached is None and (network in shared or of.networks[network]["external"]))
+                if kind == "plain":
+                    assert attached is None and (network in shared or of.networks[network]["external"])
+                assert kind in ("plain", "slot", "router")
 
 
 @settings(max_examples=40, deadline=None)
@@ -297,10 +300,10 @@ def test_upstreams() -> None:
 
     found = upstreams(routes, of.services, router(RouterKind.SERVICE, "default"), known, made)
     assert [(u.route.key, u.servers) for u in found] == [
-        ("api", {Slot.BLUE: ("10.213.0.2:9000",), Slot.GREEN: ("10.213.2.2:9000",)}),
+        ("api", {Slot.BLUE: ("10.213.4.2:9000",), Slot.GREEN: ("10.213.5.2:9000",)}),
         (
             "web",
-            {Slot.BLUE: ("10.213.0.3:8000", "10.213.0.4:8000"), Slot.GREEN: ("10.213.2.3:8000", "10.213.2.4:8000")},
+            {Slot.BLUE: ("10.213.4.3:8000", "10.213.4.4:8000"), Slot.GREEN: ("10.213.5.3:8000", "10.213.5.4:8000")},
         ),
     ]
     host = upstreams(

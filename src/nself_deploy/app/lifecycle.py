@@ -19,6 +19,7 @@ from nself_deploy.core.model import (
     Service,
     Slot,
     SlotNetwork,
+    router_side,
     slot_project,
     twin_name,
 )
@@ -36,12 +37,15 @@ async def prepare_networks(world: World, release: Release) -> str:
     """Both slots' networks exist, addresses are remembered, the override is written, the router is attached."""
     project = world.project
     wanted = sorted({n for s in release.services.values() for n in s.networks})
+    router = project.router.networks if project.router and project.router.service else ()
     made: list[SlotNetwork] = []
     for slot in SLOTS:
         for network in wanted:
             internal = bool(project.networks.get(network, {}).get("internal"))
-            name = twin_name(project.name, slot, network)
-            made.append(await world.engine.ensure_network(project.name, slot, network, name=name, internal=internal))
+            sides = {network: internal, **({router_side(network): True} if network in router else {})}
+            for side, closed in sides.items():
+                name = twin_name(project.name, slot, side)
+                made.append(await world.engine.ensure_network(project.name, slot, side, name=name, internal=closed))
     for volume, config in sorted(release.volumes.items()):
         await world.engine.ensure_volume(project.name, volume, config)
     known = world.store.addresses()
@@ -73,9 +77,10 @@ async def _attach_router(world: World, networks: list[SlotNetwork]) -> None:
     router = world.project.router
     if router is None or not router.service:
         return
+    sides = {router_side(network) for network in router.networks}
     for container in await plain_containers(world, {router.service}):
         for network in networks:
-            if network.network in router.networks and network.name not in container.addresses:
+            if network.network in sides and network.name not in container.addresses:
                 await world.engine.connect(network.name, container.id)
 
 

@@ -268,7 +268,7 @@ class SlotNetwork(msgspec.Struct, frozen=True):
     """The engine's name, as `twin_name` gives it, e.g. `shop-nself-green-default`."""
     slot: Slot
     network: str
-    """The Compose network it is the twin of."""
+    """The Compose network it is the twin of, or `router_side` of it."""
     subnet: str
     """CIDR, e.g. `10.213.4.0/24`."""
     ip_range: str
@@ -337,10 +337,24 @@ def slot_project(project: str, slot: Slot) -> str:
     return f"{project}-{slot.value}"
 
 
+_ROUTER_SIDE = "@router"
+
+
 def twin_name(project: str, slot: Slot, network: str) -> str:
     """The engine's name of a slot's twin of the Compose network `network`.
 
     Docker asks a container's networks for a name in alphabetical order (seen with 26.1): `shop-nself-…` comes before
     `shop_default`, so a name that both know means the slot's own container.
     """
-    return f"{project}-nself-{slot.value}-{network}"
+    base = network.removesuffix(_ROUTER_SIDE)
+    return f"{project}-nself-{'' if base == network else 'router-'}{slot.value}-{base}"
+
+
+def router_side(network: str) -> str:
+    """The slot network on which the router meets a slot's containers that are on the Compose network `network`.
+
+    The router can't be on the twin itself: of a container's networks Docker makes the first one (in alphabetical order)
+    its way out, and a running router that gets another way out loses its published ports for a moment, and all
+    connections. These networks are `internal`, so they never are the way out (seen with 26.1).
+    """
+    return f"{network}{_ROUTER_SIDE}"

@@ -18,6 +18,7 @@ from nself_deploy.core.model import (
     RouterKind,
     Service,
     SlotNetwork,
+    router_side,
 )
 
 
@@ -32,9 +33,10 @@ def override_model(project: Project, slot_networks: Iterable[SlotNetwork], retir
     twins: dict[str, str] = {}
     router = project.services.get(project.router.service) if project.router else None
     if project.router and router and project.router.kind is not RouterKind.HOST:
-        wanted = [network for network in slot_networks if network.network in project.router.networks]
+        keys = {router_side(name): name for name in project.router.networks}
+        wanted = [network for network in slot_networks if network.network in keys]
         if not router.config.get("network_mode"):
-            twins = {f"nself-{n.slot}-{n.network}": n.name for n in sorted(wanted, key=lambda n: n.name)}
+            twins = {f"nself-{n.slot}-{keys[n.network]}": n.name for n in sorted(wanted, key=lambda n: n.name)}
         services[router.name] = _router(project, router, twins)
     if retired:
         for service in (*project.with_role(Role.APP), *project.with_role(Role.JOB)):

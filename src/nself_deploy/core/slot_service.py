@@ -25,6 +25,7 @@ from nself_deploy.core.model import (
     Service,
     Slot,
     SlotNetwork,
+    router_side,
     slot_project,
 )
 from nself_deploy.core.release import behaviour
@@ -62,16 +63,23 @@ class SlotView:
 
     def network_names(self) -> Iterator[tuple[str, str]]:
         """(key in the slot's file, engine's name) of all networks that its containers may join."""
-        for network in sorted(self.twins):
+        for network in sorted({n for s in self.release.services.values() for n in s.networks} & set(self.twins)):
             yield f"slot.{network}", self.twins[network].name
+            if router_side(network) in self.twins:
+                yield f"router.{network}", self.twins[router_side(network)].name
             yield f"plain.{network}", self.original_name(network)
 
-    def address(self, service: Service, network: str, replica: int) -> str:
-        """A replica's fixed address."""
+    def meets_router(self, service: Service, network: str) -> bool:
+        """Whether the router reaches the service, and there is a network for that."""
+        routed = any(route.service == service.name for route in self.release.routes)
+        return routed and router_side(network) in self.twins
+
+    def address(self, service: Service, network: str, replica: int, *, router: bool = False) -> str:
+        """A replica's fixed address on the twin, or where the router reaches it."""
         key = (network, service.name, replica)
         if key not in self.addresses:
             raise ValueError(f"no address is recorded for {service.name!r} {replica} on network {network!r}")
-        return address_in(self.twin(network).subnet, self.addresses[key])
+        return address_in(self.twin(router_side(network) if router else network).subnet, self.addresses[key])
 
     def asked_first(self, networks: tuple[str, ...]) -> bool:
         """Whether the engine's name server asks the twins of `networks` before the networks themselves.
@@ -159,6 +167,8 @@ def _networks(view: SlotView, service: Service, replica: int) -> dict[str, Any]:
             attached["ipv4_address"] = view.address(service, network, replica)
         view.twin(network)
         result[f"slot.{network}"] = attached or None
+        if service.role is Role.APP and view.meets_router(service, network):
+            result[f"router.{network}"] = {"ipv4_address": view.address(service, network, replica, router=True)}
         if view.joins_original(network):
             result[f"plain.{network}"] = None
     return result

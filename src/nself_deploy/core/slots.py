@@ -16,6 +16,7 @@ from nself_deploy.core.model import (
     Service,
     Slot,
     SlotNetwork,
+    router_side,
     slot_project,
 )
 from nself_deploy.core.release import volume_names
@@ -43,7 +44,8 @@ def compile_slot(
         release: its services, images, networks and volumes.
         project: the project's name.
         slot: blue or green.
-        networks: twins of all networks that the release's services use (other slots' are ignored).
+        networks: twins of all networks that the release's services use, and those for the router (other slots' are
+            ignored).
         addresses: the fixed host number of every replica (see `addresses.wanted_addresses`).
         shared_networks: Compose networks on which services outside the slots are found under their own names.
 
@@ -112,7 +114,7 @@ def upstreams(
         routes: what the router sends where.
         services: the routed services, by name.
         router: the router, with the networks that it is on.
-        networks: twins of both slots.
+        networks: both slots' networks.
         addresses: the fixed host number of every replica.
         replicas: (slot, service) -> number of replicas, where a slot's release has another number than `services`.
         plain: service -> addresses of its containers in a plain stack, while one is adopted.
@@ -134,7 +136,7 @@ def upstreams(
         network = _route_network(route, service, router)
         servers: dict[Slot, tuple[str, ...]] = {}
         for slot in (Slot.BLUE, Slot.GREEN):
-            twin = twins.get((slot, network))
+            twin = twins.get((slot, network if router.kind is RouterKind.HOST else router_side(network)))
             if twin is not None:
                 servers[slot] = tuple(
                     f"{address_in(twin.subnet, addresses[network, service.name, replica])}:{route.port}"
