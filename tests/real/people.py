@@ -59,6 +59,16 @@ def workers_running(stack: Stack) -> list[str]:
     return sorted(c["Name"].lstrip("/") for c in stack.containers() if "worker" in c["Name"] and c["State"]["Running"])
 
 
+def stray_apps(stack: Stack) -> list[str]:
+    """Running plain containers of services that belong into slots."""
+    apps = ("web", "api", "worker", "migrate")
+    return sorted(
+        c["Name"].lstrip("/")
+        for c in stack.containers(stack.name)
+        if c["Config"]["Labels"]["com.docker.compose.service"] in apps and c["State"]["Running"]
+    )
+
+
 def split(stack: Stack) -> str:
     """What the router's link says."""
     return (stack.root / ".nself/router/current").readlink().name

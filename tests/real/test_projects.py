@@ -1,0 +1,326 @@
+"""Projects as people have them: several on one engine, own networks, names, ports, replicas, no nginx, an override."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.load import Kind, LoadMix, LoadProcess, Report, Stream
+from tests.load.drive import Driven, drive
+from tests.load.mix import Limits
+from tests.real.people import QUICK, ids, lives, split
+from tests.real.stack import ROOT, Stack, docker, free_port, wait_for
+
+pytestmark = pytest.mark.real
+RATE = 60.0
+CALLS = 100
+
+
+def site(compose: str = "compose.yaml") -> Stack:
+    """A fresh copy of the site with one of its Compose files."""
+    base = Path(tempfile.mkdtemp(prefix="nself-stack-"))
+    name = f"site{secrets.token_hex(3)}"
+    root = base / name
+    shutil.copytree(ROOT / "tests/projects/site", root)
+    os.chmod(base, 0o755)
+    os.replace(root / compose, root / "compose.yaml")
+    (root / "bare.yaml").unlink(missing_ok=True)
+    return Stack(root, name, free_port(), {"API_PORT": str(free_port())})
+
+
+@contextlib.contextmanager
+def removed_at_the_end(*stacks: Stack) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for stack in stacks:
+            stack.remove()
+
+
+def visitors(path: str = "/") -> LoadMix:
+    """Short requests, with and without keep-alive; who answers is in the site's own headers."""
+    return LoadMix(
+        rate=RATE,
+        limits=Limits(duration_s=400, requests=40_000),
+        streams=(
+            Stream(Kind.GET, path, share=0.5, name="get"),
+            Stream(Kind.ONE_SHOT_GET, path, share=0.2, name="one-shot get"),
+            Stream(Kind.POST, path, share=0.3, name="post"),
+        ),
+        release_header="X-Release",
+        instance_header="X-Instance",
+    )
+
+
+def served(stack: Stack, path: str = "/") -> str:
+    """The release that answers: project/service/release."""
+    return stack.get(path)[1].get("x-release", "")
+
+
+def under_load(stack: Stack, release: str, *words: str, **env: str) -> tuple[Driven, Report]:
+    """One deploy with visitors on the site."""
+    with LoadProcess(visitors(), stack.url) as load:
+        load.wait_requests(int(RATE / 2))
+        driven = drive(stack, load, [*QUICK, *words], moved="moved", RELEASE=release, **env)
+        load.wait_requests(int(RATE))
+        return driven, load.stop()
+
+
+def nothing_lost(stack: Stack, driven: Driven, report: Report, release: str) -> None:
+    assert driven.status == 0, str(driven)
+    assert report.failed == 0, f"{report.table()}\n{driven}"
+    assert report.wrong_after("moved", f"{stack.name}/web/{release}") == []
+
+
+def in_container(container: str, path: str, port: int) -> Any:
+    """What a container of the site answers itself; `path` is asked inside of it."""
+    program = (
+        f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:{port}{path}', timeout=20).read().decode())"
+    )
+    return json.loads(docker("exec", container, "python", "-c", program))
+
+
+def names_of(stack: Stack, slot: str) -> list[str]:
+    return [name.removeprefix(f"{stack.name}-{slot}-") for name in stack.slots()[slot]]
+
+
+# Two projects with everything, at the same time
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[tuple[Stack, Stack]]:
+    """One that plain Compose started and `init` adopted, one that was never up before its first deploy."""
+    left, right = site(), site()
+    with removed_at_the_end(left, right):
+        left.compose("up", "-d", "--build", "--wait", RELEASE="1")
+        left.nself("init", "--yes", RELEASE="1")
+        right.nself("init", "--yes", RELEASE="1")
+        right.nself(*QUICK, RELEASE="1")
+        yield left, right
+
+
+def everything_of(stack: Stack) -> dict[str, Any]:
+    """What another project's deploy must not change."""
+    return {
+        "lives": {c["Name"]: (c["Id"], c["State"]["StartedAt"]) for c in stack.containers()},
+        "networks": sorted(docker("network", "ls", "-q", "--no-trunc", "--filter", f"name={stack.name}").split()),
+        "attached": {c["Name"]: sorted(c["NetworkSettings"]["Networks"]) for c in stack.containers()},
+        "split": split(stack),
+        "released": served(stack),
+    }
+
+
+def test_one_projects_deploy_changes_nothing_of_the_other(two: tuple[Stack, Stack]) -> None:
+    left, right = two
+    before = everything_of(right)
+    driven, report = under_load(left, "2")
+    nothing_lost(left, driven, report, "2")
+    assert everything_of(right) == before
+    assert served(left) == f"{left.name}/web/2"
+    assert split(left) == "blue"
+
+
+def test_two_projects_deploy_at_the_same_time(two: tuple[Stack, Stack]) -> None:
+    left, right = two
+    kept = {s.name: lives(s, "router", "store") for s in two}
+    with (
+        LoadProcess(visitors(), left.url) as left_load,
+        LoadProcess(visitors(), right.url) as right_load,
+        right.start_nself(*QUICK, RELEASE="3") as other,
+    ):
+        driven = drive(left, left_load, QUICK, moved="moved", RELEASE="3")
+        words, errors = other.communicate(timeout=240)
+        right_load.mark("moved")
+        left_load.wait_requests(int(RATE / 2))
+        right_load.wait_requests(int(RATE / 2))
+        reports = left_load.stop(), right_load.stop()
+    assert driven.status == 0, str(driven)
+    assert other.returncode == 0, words + errors
+    for stack, report in zip(two, reports, strict=True):
+        assert report.failed == 0, report.table()
+        assert report.wrong_after("moved", f"{stack.name}/web/3") == []
+        assert {release.split("/")[0] for release in report.per_release} == {stack.name}, "somebody else's answer"
+        assert lives(stack, "router", "store") == kept[stack.name]
+        assert {name.split("-")[0] for slot in stack.slots().values() for name in slot} == {stack.name}
+    assert networks_in_common(left, right) == set()
+
+
+def networks_in_common(left: Stack, right: Stack) -> set[str]:
+    found = [
+        {network for c in stack.containers() for network in c["NetworkSettings"]["Networks"]} for stack in (left, right)
+    ]
+    return found[0] & found[1]
+
+
+def test_services_find_only_their_own_slot_and_project(two: tuple[Stack, Stack]) -> None:
+    for stack in two:
+        slot = split(stack)
+        for replica in (1, 2, 3):
+            answer = in_container(f"{stack.name}-{slot}-web-{replica}", f"/who?host=api&port=9000&n={CALLS}", 8000)
+            assert answer["answers"] == {f"{stack.name}/api/3": CALLS}
+        named = in_container(f"{stack.name}-{slot}-web-1", f"/who?host={stack.name}-the-api&port=9000&n={CALLS}", 8000)
+        assert named["answers"] == {f"{stack.name}/api/3": CALLS}, "the user's container_name goes on being a name"
+
+
+def test_networks_keep_their_separation(two: tuple[Stack, Stack]) -> None:
+    left, right = two
+    for stack, other in ((left, right), (right, left)):
+        slot = split(stack)
+        web, api = f"{stack.name}-{slot}-web-1", f"{stack.name}-{slot}-api-1"
+        store = in_container(api, "/reach?host=store&port=6379", 9000)
+        assert store["connected"], store
+        assert in_container(web, "/reach?host=store&port=6379", 8000)["addresses"] == [], "web is not on backend"
+        assert not in_container(web, f"/reach?host={store['addresses'][0]}&port=6379", 8000)["connected"]
+        for address in addresses_of(f"{other.name}-{split(other)}-api-1"):
+            reached = in_container(web, f"/reach?host={address}&port=9000", 8000)
+            assert not reached["connected"], f"{stack.name} reaches {other.name} at {address}"
+
+
+def addresses_of(container: str) -> list[str]:
+    (found,) = json.loads(docker("inspect", container))
+    return [network["IPAddress"] for network in found["NetworkSettings"]["Networks"].values()]
+
+
+def test_a_container_name_and_a_port_of_the_machine_hinder_nothing(two: tuple[Stack, Stack]) -> None:
+    for stack in two:
+        apps = [c for slot in ("blue", "green") for c in stack.containers(f"{stack.name}-{slot}")]
+        assert names_of(stack, split(stack)) == ["api-1", "web-1", "web-2", "web-3"]
+        assert f"/{stack.name}-the-api" not in [c["Name"] for c in stack.containers()]
+        assert [c["HostConfig"]["PortBindings"] for c in apps if c["HostConfig"]["PortBindings"]] == []
+
+
+# Replicas
+
+
+def test_all_replicas_serve_and_their_number_changes_without_loss(two: tuple[Stack, Stack]) -> None:
+    stack = two[1]
+    for release, count in (("4", 2), ("5", 3)):
+        driven, report = under_load(stack, release, WEB_REPLICAS=str(count))
+        nothing_lost(stack, driven, report, release)
+        live = [f"web-{n}" for n in range(1, count + 1)]
+        assert names_of(stack, split(stack)) == ["api-1", *live]
+        after = {a.instance for a in report.records if a.sent > report.moment("moved")}
+        ids_of_slot = {c["Id"][:12] for c in stack.containers(f"{stack.name}-{split(stack)}") if "-web-" in c["Name"]}
+        assert after == ids_of_slot, "every copy serves, and nobody else"
+    rolled = stack.nself("rollback", *QUICK, RELEASE="5", WEB_REPLICAS="3")
+    assert names_of(stack, split(stack)) == ["api-1", "web-1", "web-2"], rolled.text
+    seen = {stack.get("/")[1]["x-instance"] for _ in range(60)}
+    assert len(seen) == 2
+
+
+# Addresses
+
+
+def test_a_service_that_restarts_in_the_middle_of_a_deploy_keeps_its_address(two: tuple[Stack, Stack]) -> None:
+    """The live api crashes while the new version's containers start: never does anybody else answer for it."""
+    stack = two[0]
+    slot = split(stack)
+    api, before = f"{stack.name}-{slot}-api-1", served(stack, "/api/")
+    address = addresses_of(api)
+    crashes = 0
+
+    def crash(line: str) -> None:
+        nonlocal crashes
+        if line.startswith(("[done] Prepare networks", "[done] Start", "[done] Health check")) and crashes < 3:
+            crashes += 1
+            docker("exec", "-d", api, "python", "-c", _CRASH)
+
+    with LoadProcess(visitors("/api/"), stack.url) as api_load, LoadProcess(visitors(), stack.url) as web_load:
+        driven = drive(stack, api_load, QUICK, moved="moved", say=crash, RELEASE="6")
+        api_load.wait_requests(int(RATE))
+        web_load.wait_requests(int(RATE))
+        api_report, web_report = api_load.stop(), web_load.stop()
+    assert driven.status == 0, str(driven)
+    assert crashes == 3
+    assert web_report.failed == 0, f"nobody asks the api for a page\n{web_report.table()}"
+    assert set(api_report.per_release) <= {before, f"{stack.name}/api/6", ""}, api_report.table()
+    assert api_report.failed_between("moved") == [], api_report.table()
+    (restarted,) = json.loads(docker("inspect", api))
+    assert restarted["RestartCount"] >= 1
+    wait_for(lambda: addresses_of(api) == address, "the old api at its own address")
+
+
+_CRASH = "import urllib.request as r; r.urlopen('http://127.0.0.1:9000/crash')"
+
+
+def test_nobody_takes_the_address_of_a_service_that_is_down(two: tuple[Stack, Stack]) -> None:
+    stack = two[0]
+    slot = split(stack)
+    api, network = f"{stack.name}-{slot}-api-1", f"{stack.name}-nself-{slot}-frontend"
+    (found,) = json.loads(docker("inspect", api))
+    address = found["NetworkSettings"]["Networks"][network]["IPAddress"]
+    image = found["Config"]["Image"]
+    docker("kill", api)
+    run = ("run", "-d", "--network", network, *_STRANGER, image, "python", "/app.py")
+    strangers = [docker(*run).strip() for _ in range(3)]
+    try:
+        assert address not in [a for stranger in strangers for a in addresses_of(stranger)]
+        assert "stranger" not in served(stack, "/api/")
+        docker("start", api)
+        wait_for(lambda: served(stack, "/api/").startswith(f"{stack.name}/api/"), "the api at its own address")
+    finally:
+        docker("rm", "-f", *strangers)
+
+
+_STRANGER = ("-e", "PROJECT=stranger", "-e", "SERVICE=api", "-e", "PORT=9000")
+
+
+# No nginx, and an override of the user's own
+
+
+def test_a_project_without_an_nginx_gets_one() -> None:
+    stack = site("bare.yaml")
+    with removed_at_the_end(stack):
+        shown = stack.nself("init", "--yes", RELEASE="1")
+        assert "router" in shown.out
+        stack.nself(*QUICK, RELEASE="1")
+        assert served(stack) == f"{stack.name}/web/1"
+        kept = lives(stack, "router", "store")
+        driven, report = under_load(stack, "2")
+        nothing_lost(stack, driven, report, "2")
+        plain_compose_changes_nothing(stack, kept, f"{stack.name}/web/2")
+
+
+OVERRIDE = """
+services:
+  web:
+    environment: {NOTE: from my own override}
+"""
+
+
+def test_an_override_of_the_users_own_goes_on_being_read() -> None:
+    stack = site()
+    with removed_at_the_end(stack):
+        (stack.root / "compose.override.yml").write_text(OVERRIDE)
+        stack.compose("up", "-d", "--build", "--wait", RELEASE="1")
+        stack.nself("init", "--yes", RELEASE="1")
+        assert (stack.root / "compose.override.yml").read_text() == OVERRIDE
+        env = (stack.root / ".env").read_text()
+        assert "COMPOSE_FILE=compose.yaml:compose.override.yml:.nself/compose.nself.yaml" in env.splitlines()
+        driven, report = under_load(stack, "2")
+        nothing_lost(stack, driven, report, "2")
+        assert stack.get_json("/")["note"] == "from my own override"
+        assert "router" in stack.compose("ps", "--services", RELEASE="2").out
+        stack.compose("up", "-d", "--wait", RELEASE="2")  # mounts and networks of the generated file: the router is new
+        plain_compose_changes_nothing(stack, lives(stack, "router", "store"), f"{stack.name}/web/2")
+        driven, report = under_load(stack, "3")
+        nothing_lost(stack, driven, report, "3")
+
+
+def plain_compose_changes_nothing(stack: Stack, kept: dict[str, tuple[str, str]], release: str) -> None:
+    """`docker compose up -d` and `ps`, as a person types them."""
+    stack.compose("up", "-d", "--wait", RELEASE=release.rpartition("/")[2])
+    assert ids(stack, "router", "store") == {service: life[0] for service, life in kept.items()}
+    assert lives(stack, "router", "store") == kept
+    assert stack.service_containers("web", "api") == {}
+    assert served(stack) == release
+    assert json.loads(stack.compose("ps", "--format", "json", "router").out)["State"] == "running"
