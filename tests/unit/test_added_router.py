@@ -21,9 +21,9 @@ def port(target: int, published: str = "", **more: str) -> dict[str, Any]:
 
 
 def golden(name: str, text: str) -> None:
-    """Compare with the file; NSELF_GOLDEN=write writes it anew."""
+    """Compare with the file; NSELF_REWRITE_GOLDENS=1 writes it anew."""
     path = GOLDEN / name
-    if os.environ.get("NSELF_GOLDEN") == "write":
+    if os.environ.get("NSELF_REWRITE_GOLDENS"):
         path.write_text(text)
 
     assert text == path.read_text()

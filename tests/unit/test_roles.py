@@ -114,7 +114,7 @@ CONFIGURED = {"image": "nginx", "volumes": [_bind("/etc/nginx/conf.d")]}
     [
         NGINX,
         CONFIGURED,
-        {"image": "ghcr.io/nginxinc/nginx-unprivileged:1", "network_mode": "host"},
+        {"image": "registry.example/nginxinc/nginx-unprivileged:1", "network_mode": "host"},
         {"image": "openresty/openresty", "ports": [{"target": 80}]},
         {"image": "acme/edge", "volumes": [_bind("/etc/nginx/nginx.conf")], "ports": [{"target": 443}]},
         {"image": "acme/nginx-edge:2", "build": {"context": "."}, "ports": [{"target": 443, "published": "443"}]},
