@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from tests.load import Kind, Limits, LoadMix, LoadProcess, Report, Stream
 from tests.load.drive import Driven, drive
-from tests.load.health import HealthWatch
+from tests.load.health import HealthWatch, patient
 from tests.real.stack import Stack, copy_of
 
 _MOVED = re.compile(r"moved in (\d+) ms, confirmed after (\d+) ms")
@@ -132,6 +132,7 @@ def main() -> None:
     words = str(chosen.words).split()
     stack = copy_of("shop", prefix="soak")
     try:
+        patient(stack)
         stack.nself("init", "--yes")
         stack.nself(*words, SHOP_RELEASE="start")
         mix = LoadMix.standard(chosen.rate, limits=limits_for(chosen.deploys, chosen.rate))

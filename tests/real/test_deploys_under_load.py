@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import pytest
 
 from tests.load import Kind, LoadMix, Stream
+from tests.load.health import patient
 from tests.load.soak import Soaked, deploys_under_load, limits_for, short_mix
 from tests.real.stack import Stack, copy_of, docker
 
@@ -16,13 +16,6 @@ pytestmark = pytest.mark.real
 DEPLOYS = 20
 RATE = 300.0
 QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "120s"]
-
-
-def patient(stack: Stack) -> None:
-    """Healthchecks that a crowded machine does not fail, so that a container that is called unhealthy is."""
-    file = stack.root / "docker-compose.yml"
-    text = re.sub(r"timeout: [23]s", "timeout: 20s", file.read_text())
-    file.write_text(re.sub(r"retries: \d+", "retries: 30", text))
 
 
 def workers(stack: Stack) -> list[str]:
