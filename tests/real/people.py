@@ -2,15 +2,64 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from tests.load import Kind, LoadMix, Stream
 from tests.load.mix import Limits
-from tests.real.stack import Stack, wait_for
+from tests.real.stack import ROOT, Stack, copy_of, free_port, wait_for
 
 QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "90s"]
 """A deploy for tests: its limits are short where waiting isn't the point, long where only a slow machine would fail."""
 RATE = 100.0
+
+
+def shop(prefix: str) -> Stack:
+    """A copy of the shop whose healthchecks have the patience that a busy machine needs."""
+    stack = copy_of("shop", prefix=prefix)
+    compose = stack.root / "docker-compose.yml"
+    text = compose.read_text()
+    for hasty, patient in (
+        ("timeout: 2s", "timeout: 20s"),
+        ("timeout: 3s", "timeout: 20s"),
+        ("retries: 5", "retries: 30"),
+    ):
+        assert hasty in text
+        text = text.replace(hasty, patient)
+    compose.write_text(text)
+    return stack
+
+
+def site(compose: str = "compose.yaml") -> Stack:
+    """A fresh copy of the site with one of its Compose files."""
+    base = Path(tempfile.mkdtemp(prefix="nself-stack-"))
+    name = f"site{secrets.token_hex(3)}"
+    root = base / name
+    shutil.copytree(ROOT / "tests/projects/site", root)
+    os.chmod(base, 0o755)
+    os.replace(root / compose, root / "compose.yaml")
+    (root / "bare.yaml").unlink(missing_ok=True)
+    return Stack(root, name, free_port(), {"API_PORT": str(free_port())})
+
+
+@contextlib.contextmanager
+def removed_at_the_end(*stacks: Stack) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for stack in stacks:
+            stack.remove()
+
+
+def served_by(stack: Stack, path: str = "/") -> str:
+    """The site's release that answers: project/service/release."""
+    return stack.get(path)[1].get("x-release", "")
 
 
 def everyday_load(rate: float = RATE) -> LoadMix:

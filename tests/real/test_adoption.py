@@ -10,8 +10,20 @@ import pytest
 
 from tests.load import LoadProcess, Report
 from tests.load.drive import Driven, drive
-from tests.real.people import QUICK, RATE, everyday_load, ids, lives, split, worker, workers_running
-from tests.real.stack import Stack, copy_of, docker
+from tests.real.people import (
+    QUICK,
+    RATE,
+    everyday_load,
+    lives,
+    removed_at_the_end,
+    served_by,
+    shop,
+    site,
+    split,
+    worker,
+    workers_running,
+)
+from tests.real.stack import Stack
 
 pytestmark = pytest.mark.real
 SHARED = ("cache", "db")
@@ -46,7 +58,7 @@ def look(stack: Stack) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def story() -> Iterator[Story]:
-    stack = copy_of("shop", prefix="adopt")
+    stack = shop("adopt")
     try:
         for release, variant in (("1", "good"), ("2", "good"), ("3", "good"), ("4", "unhealthy")):
             stack.compose("build", "-q", SHOP_RELEASE=release, SHOP_VARIANT=variant)
@@ -98,7 +110,9 @@ def test_init_leaves_users_on_the_very_same_containers(story: Story) -> None:
     assert after["split"] == "plain" and after["release"] == "1"
     assert after["slots"] == {"blue": [], "green": []}
     name = story.stack.name
-    assert after["networks"] == sorted([f"{name}_default", f"{name}-nself-blue-default", f"{name}-nself-green-default"])
+    assert after["networks"] == sorted(
+        [f"{name}_default", f"{name}-nself-router-blue-default", f"{name}-nself-router-green-default"]
+    )
 
 
 def test_a_first_deploy_that_fails_leaves_the_plain_stack_serving(story: Story) -> None:
@@ -119,9 +133,9 @@ def test_the_first_deploy_replaces_the_plain_app_containers(story: Story) -> Non
 
 def test_the_router_and_shared_services_are_never_touched(story: Story) -> None:
     before = lives_of(story.seen["before"], "router", *SHARED)
-    assert {name: lives_of(seen, "router", *SHARED) for name, seen in story.seen.items()} == {
-        name: before for name in story.seen
-    }
+    assert {name: lives_of(seen, "router", *SHARED) for name, seen in story.seen.items()} == dict.fromkeys(
+        story.seen, before
+    )
 
 
 def test_rolling_back_the_first_deploy_starts_what_was_adopted(story: Story) -> None:
@@ -190,3 +204,19 @@ def router_container(stack: Stack) -> dict[str, Any]:
         c for c in stack.containers(stack.name) if c["Config"]["Labels"]["com.docker.compose.service"] == "router"
     )
     return found
+
+
+def test_a_stack_that_is_stopped_is_brought_up_by_its_first_deploy() -> None:
+    stack = site()
+    with removed_at_the_end(stack):
+        stack.compose("up", "-d", "--build", RELEASE="1")
+        stack.compose("stop", RELEASE="1")
+        stack.nself("init", "--yes", RELEASE="1")
+        stack.nself(*QUICK, RELEASE="1")
+        assert served_by(stack) == f"{stack.name}/web/1"
+        before = lives(stack, "router", "store")
+        stack.compose("start", RELEASE="1", check=False)
+        stack.compose("up", "-d", RELEASE="1")
+        assert lives(stack, "router", "store") == before
+        assert stack.service_containers("web", "api") == {}, "what was stopped must not come back beside the slot"
+        assert served_by(stack) == f"{stack.name}/web/1"

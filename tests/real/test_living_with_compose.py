@@ -16,12 +16,13 @@ from tests.real.people import (
     ids,
     lives,
     page_load,
+    shop,
     split,
     stray_apps,
     worker,
     workers_running,
 )
-from tests.real.stack import Outcome, Stack, copy_of, wait_for
+from tests.real.stack import Outcome, Stack, wait_for
 
 pytestmark = pytest.mark.real
 SHARED = ("cache", "db")
@@ -32,7 +33,7 @@ BACK_S = 15.0
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """The shop with a live slot and a warm one."""
-    made = copy_of("shop", prefix="living")
+    made = shop("living")
     try:
         made.nself("init", "--yes")
         made.nself(*QUICK, SHOP_RELEASE="one")

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import secrets
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,33 +11,12 @@ import pytest
 from tests.load import Kind, LoadMix, LoadProcess, Report, Stream
 from tests.load.drive import Driven, drive
 from tests.load.mix import Limits
-from tests.real.people import QUICK, ids, lives, split
-from tests.real.stack import ROOT, Stack, docker, free_port, wait_for
+from tests.real.people import QUICK, ids, lives, removed_at_the_end, served_by, site, split
+from tests.real.stack import Stack, docker, wait_for
 
 pytestmark = pytest.mark.real
 RATE = 60.0
 CALLS = 100
-
-
-def site(compose: str = "compose.yaml") -> Stack:
-    """A fresh copy of the site with one of its Compose files."""
-    base = Path(tempfile.mkdtemp(prefix="nself-stack-"))
-    name = f"site{secrets.token_hex(3)}"
-    root = base / name
-    shutil.copytree(ROOT / "tests/projects/site", root)
-    os.chmod(base, 0o755)
-    os.replace(root / compose, root / "compose.yaml")
-    (root / "bare.yaml").unlink(missing_ok=True)
-    return Stack(root, name, free_port(), {"API_PORT": str(free_port())})
-
-
-@contextlib.contextmanager
-def removed_at_the_end(*stacks: Stack) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for stack in stacks:
-            stack.remove()
 
 
 def visitors(path: str = "/") -> LoadMix:
@@ -59,11 +32,6 @@ def visitors(path: str = "/") -> LoadMix:
         release_header="X-Release",
         instance_header="X-Instance",
     )
-
-
-def served(stack: Stack, path: str = "/") -> str:
-    """The release that answers: project/service/release."""
-    return stack.get(path)[1].get("x-release", "")
 
 
 def under_load(stack: Stack, release: str, *words: str, **env: str) -> tuple[Driven, Report]:
@@ -115,7 +83,7 @@ def everything_of(stack: Stack) -> dict[str, Any]:
         "networks": sorted(docker("network", "ls", "-q", "--no-trunc", "--filter", f"name={stack.name}").split()),
         "attached": {c["Name"]: sorted(c["NetworkSettings"]["Networks"]) for c in stack.containers()},
         "split": split(stack),
-        "released": served(stack),
+        "released": served_by(stack),
     }
 
 
@@ -125,7 +93,7 @@ def test_one_projects_deploy_changes_nothing_of_the_other(two: tuple[Stack, Stac
     driven, report = under_load(left, "2")
     nothing_lost(left, driven, report, "2")
     assert everything_of(right) == before
-    assert served(left) == f"{left.name}/web/2"
+    assert served_by(left) == f"{left.name}/web/2"
     assert split(left) == "blue"
 
 
@@ -224,7 +192,7 @@ def test_a_service_that_restarts_in_the_middle_of_a_deploy_keeps_its_address(two
     """The live api crashes while the new version's containers start: never does anybody else answer for it."""
     stack = two[0]
     slot = split(stack)
-    api, before = f"{stack.name}-{slot}-api-1", served(stack, "/api/")
+    api, before = f"{stack.name}-{slot}-api-1", served_by(stack, "/api/")
     address = addresses_of(api)
     crashes = 0
 
@@ -264,9 +232,9 @@ def test_nobody_takes_the_address_of_a_service_that_is_down(two: tuple[Stack, St
     strangers = [docker(*run).strip() for _ in range(3)]
     try:
         assert address not in [a for stranger in strangers for a in addresses_of(stranger)]
-        assert "stranger" not in served(stack, "/api/")
+        assert "stranger" not in served_by(stack, "/api/")
         docker("start", api)
-        wait_for(lambda: served(stack, "/api/").startswith(f"{stack.name}/api/"), "the api at its own address")
+        wait_for(lambda: served_by(stack, "/api/").startswith(f"{stack.name}/api/"), "the api at its own address")
     finally:
         docker("rm", "-f", *strangers)
 
@@ -283,7 +251,7 @@ def test_a_project_without_an_nginx_gets_one() -> None:
         shown = stack.nself("init", "--yes", RELEASE="1")
         assert "router" in shown.out
         stack.nself(*QUICK, RELEASE="1")
-        assert served(stack) == f"{stack.name}/web/1"
+        assert served_by(stack) == f"{stack.name}/web/1"
         kept = lives(stack, "router", "store")
         driven, report = under_load(stack, "2")
         nothing_lost(stack, driven, report, "2")
@@ -322,5 +290,5 @@ def plain_compose_changes_nothing(stack: Stack, kept: dict[str, tuple[str, str]]
     assert ids(stack, "router", "store") == {service: life[0] for service, life in kept.items()}
     assert lives(stack, "router", "store") == kept
     assert stack.service_containers("web", "api") == {}
-    assert served(stack) == release
+    assert served_by(stack) == release
     assert json.loads(stack.compose("ps", "--format", "json", "router").out)["State"] == "running"
