@@ -40,7 +40,7 @@ def status(as_json: bool, directory: str) -> int:
 
 
 @click.command(short_help="Deploys and rollbacks, newest first.")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000), help="How many.")
+@click.option("--limit", default=20, metavar="N", type=click.IntRange(1, 1000), help="How many [20].")
 @common
 def history(limit: int, as_json: bool, directory: str) -> int:
     """Deploys and rollbacks, newest first: when, what, how it ended, and which release it was about."""

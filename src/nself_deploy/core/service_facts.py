@@ -39,7 +39,7 @@ def mounts(config: Config) -> tuple[Mount, ...]:
 
 
 def image_parts(image: str) -> tuple[str, ...]:
-    """The path of an image's name without registry, tag and digest: `ghcr.io/acme/web:2` is `acme`, `web`."""
+    """The path of an image's name without registry, tag and digest: `registry.example/acme/web:2` is `acme`, `web`."""
     path = image.split("@", 1)[0].lower().split("/")
     if len(path) > 1 and (re.search(r"[.:]", path[0]) or path[0] == "localhost"):
         path = path[1:]
