@@ -82,9 +82,8 @@ def main() -> None:
     if wrong:
         say(f"{wrong} requests were answered by the wrong release after a move was confirmed")
     deploys = len([d for d in acts.values() if d.status == 0])
-    say(
-        f"total {time.monotonic() - start:.0f} s; leftovers: {len(docker('ps', '-aq', '--filter', f'name={stack.name}').split())} containers"
-    )
+    leftovers = len(docker("ps", "-aq", "--filter", f"name={stack.name}").split())
+    say(f"total {time.monotonic() - start:.0f} s; leftovers: {leftovers} containers")
     say(report.result_line(deploys=deploys))
     raise SystemExit(1 if report.failed or wrong else 0)
 

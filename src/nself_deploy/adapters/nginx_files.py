@@ -1,4 +1,4 @@
-"""The user's own nginx files: found where the router reads them, and changed so that a running nginx sees the change."""
+"""The user's own nginx files: found where the router reads them, changed so that a running nginx sees the change."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ class RouterStore:
         self._link("current", f"splits/{split.name}")
 
     def record(self, *, on: bool) -> bool:
-        """Keep the access log from now on, or no longer; whether the log was put aside, so that nginx must reopen it."""
+        """Keep the access log from now on, or no longer; whether it was put aside, so that nginx must reopen it."""
         flag = self.directory / RECORDING
         try:
             if on and not flag.exists():

@@ -162,9 +162,10 @@ class Router(Protocol):
         """Its state; no error when it is down."""
 
     async def install(self, spec: TreeSpec) -> str:
-        """Write the generated files, check them with `nginx -t` when nginx runs, reload when the loaded ones differ,
-        and wait until nginx answers with them. Returns the fingerprint. On a refusal the old files are back and
-        RouterError carries nginx's words. Creates the split directories; never changes an existing link.
+        """Write the generated files and have nginx read them, if it runs: `nginx -t`, a reload when they differ, an answer.
+
+        Returns the fingerprint. On a refusal the old files are back and RouterError carries nginx's words. Creates the
+        split directories; never changes an existing link.
         """
 
     async def move(self, split: Split) -> None:

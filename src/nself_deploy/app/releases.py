@@ -65,7 +65,7 @@ async def save(world: World, images: dict[str, PinnedImage]) -> Release:
 
 
 async def adopt(world: World) -> Release | None:
-    """The release of a plain stack as it runs now: its images by id with today's configuration; None if it is partial."""
+    """The release of a plain stack as it runs now: its images by id, today's configuration; None if it is partial."""
     containers = {c.service: c for c in await plain_containers(world)}
     images = {}
     for service in world.project.services.values():

@@ -83,9 +83,9 @@ class Runner:
         known = {s.key: s for s in run.steps}
         current = after.current()
         for state in after.steps:
-            if known.get(state.key) != state and not (current and state.key == current.key):
-                if state.status not in ("pending", "skipped"):
-                    self._world.watcher(step_line(state))
+            changed = known.get(state.key) != state and not (current and state.key == current.key)
+            if changed and state.status not in ("pending", "skipped"):
+                self._world.watcher(step_line(state))
 
 
 async def stoppable(work: Coroutine[Any, Any, T], interrupted: asyncio.Event) -> T:

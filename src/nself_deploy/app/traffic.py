@@ -108,7 +108,8 @@ async def move(world: World, split: Split) -> str:
                 raise
             await world.clock.sleep(proving.POLL_S)
             continue
-        return f"moved in {(moved - start) * 1000:.0f} ms, confirmed after {(world.clock.monotonic() - start) * 1000:.0f} ms"
+        confirmed = world.clock.monotonic()
+        return f"moved in {(moved - start) * 1000:.0f} ms, confirmed after {(confirmed - start) * 1000:.0f} ms"
 
 
 def save_split(world: World, split: Split) -> None:

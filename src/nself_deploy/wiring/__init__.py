@@ -176,7 +176,7 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
 
 
 def keep_traceback(directory: str, text: str) -> str:
-    """Write a traceback into the project's private directory, over the one from before; its path, empty if it can't be."""
+    """Write a traceback into the project's private directory, over the last one; its path, empty if it can't be."""
     path = Path(directory, ".nself", "traceback.txt")
     try:
         if path.parent.is_dir():
