@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.load import Kind, LoadMix, Stream
+from tests.load import Kind, LoadMix, Report, Stream
 from tests.load.mix import Limits
 from tests.real.stack import ROOT, Stack, copy_of, free_port, wait_for
 
@@ -33,6 +33,9 @@ def shop(prefix: str) -> Stack:
         assert hasty in text
         text = text.replace(hasty, patient)
     compose.write_text(text)
+    nginx = stack.root / "nginx/nginx.conf"
+    # Connections of before `init` are cut this long after its reload: here that is after the first deploy in any case.
+    nginx.write_text(nginx.read_text().replace("worker_shutdown_timeout 60s;", "worker_shutdown_timeout 600s;"))
     return stack
 
 
@@ -64,14 +67,14 @@ def served_by(stack: Stack, path: str = "/") -> str:
 
 def everyday_load(rate: float = RATE) -> LoadMix:
     """All kinds of clients of the shop, bounded."""
-    return LoadMix.standard(rate, limits=Limits(duration_s=500, requests=int(rate * 500)))
+    return LoadMix.standard(rate, limits=Limits(duration_s=1500, requests=int(rate * 1500)))
 
 
 def page_load(rate: float = RATE, path: str = "/") -> LoadMix:
     """Short requests only: what fails, fails at once, so that the time without service can be read off."""
     return LoadMix(
         rate=rate,
-        limits=Limits(duration_s=500, requests=int(rate * 500)),
+        limits=Limits(duration_s=1500, requests=int(rate * 1500)),
         streams=(
             Stream(Kind.GET, path, share=0.5, name="get"),
             Stream(Kind.ONE_SHOT_GET, path, share=0.5, name="one-shot get"),
@@ -89,6 +92,12 @@ def lives(stack: Stack, *services: str) -> dict[str, tuple[str, str]]:
 def ids(stack: Stack, *services: str) -> dict[str, str]:
     """Service -> id of its plain container."""
     return {service: life[0] for service, life in lives(stack, *services).items()}
+
+
+def told(report: Report) -> str:
+    """The table, and when what happened in it."""
+    marks = (f"  {at - report.started_at:9.3f} s  {name}" for name, at in report.marks.items())
+    return "\n".join([report.table(), *marks])
 
 
 def worker(stack: Stack) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from tests.real.people import (
     shop,
     site,
     split,
+    told,
     worker,
     workers_running,
 )
@@ -99,7 +100,7 @@ def test_every_command_ended_as_it_should(story: Story) -> None:
 
 
 def test_no_request_failed_from_plain_compose_to_the_last_rollback(story: Story) -> None:
-    assert story.report.failed == 0, story.report.table()
+    assert story.report.failed == 0, told(story.report)
     assert story.report.requests > 1000
     assert story.report.websocket.abnormal == 0
 
@@ -189,7 +190,7 @@ def test_a_deploy_under_load_after_that_uses_the_mounted_files(story: Story) -> 
         load.wait_requests(int(RATE / 2))
         report = load.stop()
     assert driven.status == 0, str(driven)
-    assert report.failed == 0, report.table()
+    assert report.failed == 0, told(report)
     assert report.wrong_after("moved", "2") == []
     assert lives(stack, "router", *SHARED) == kept
     assert worker(stack)["overlap_count"] == 0

@@ -19,6 +19,7 @@ from tests.real.people import (
     shop,
     split,
     stray_apps,
+    told,
     worker,
     workers_running,
 )
@@ -70,7 +71,7 @@ def next_deploy(stack: Stack, release: str) -> None:
         load.wait_requests(int(RATE / 2))
         report = load.stop()
     assert driven.status == 0, str(driven)
-    assert report.failed == 0, f"{report.table()}\n{driven}"
+    assert report.failed == 0, f"{told(report)}\n{driven}"
     assert report.wrong_after("moved", release) == []
     assert lives(stack, "router", *SHARED) == kept
     healthy_site(stack, release)
@@ -94,7 +95,7 @@ def test_up_logs_exec_and_restarts_of_app_services_change_nothing(stack: Stack) 
             type_it(stack, *words, check=False)  # Compose may say that there is nothing of that name
         type_it(stack, "up", "-d", "--remove-orphans")
         report = load.stop()
-    assert report.failed == 0, report.table()
+    assert report.failed == 0, told(report)
     assert set(report.per_release) == {release}
     assert lives(stack, "router", *SHARED) == kept
     assert stack.slots() == slots
@@ -114,7 +115,7 @@ def test_a_restarted_or_recreated_shared_service_is_found_again(stack: Stack) ->
         type_it(stack, "up", "-d", "--wait", "--no-deps", "--force-recreate", *SHARED)
         wait_for(lambda: stack.get("/api/items")[0] == 200, "shared services that were made anew")
         report = load.stop()
-    assert report.failed == 0, f"pages need no shared service\n{report.table()}"
+    assert report.failed == 0, f"pages need no shared service\n{told(report)}"
     healthy_site(stack, release)
     next_deploy(stack, "after-shared")
 
@@ -143,8 +144,8 @@ def test_a_router_is_down_only_while_it_is_down(stack: Stack, commands: Sequence
         report = load.stop()
     failed = [a for a in report.records if a.outcome != "ok"]
     outside = [a for a in failed if not report.moment("down") <= a.start <= report.moment("back")]
-    assert outside == [], report.table()
-    assert set(report.per_release) <= {release, ""}, report.table()
+    assert outside == [], told(report)
+    assert set(report.per_release) <= {release, ""}, told(report)
     assert report.releases_between("back") == {release: sum(report.releases_between("back").values())}
     assert split(stack) == where and stack.slots() == slots
     assert lives(stack, *SHARED) == kept

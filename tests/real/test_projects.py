@@ -11,7 +11,7 @@ import pytest
 from tests.load import Kind, LoadMix, LoadProcess, Report, Stream
 from tests.load.drive import Driven, drive
 from tests.load.mix import Limits
-from tests.real.people import QUICK, ids, lives, removed_at_the_end, served_by, site, split
+from tests.real.people import QUICK, ids, lives, removed_at_the_end, served_by, site, split, told
 from tests.real.stack import Stack, docker, wait_for
 
 pytestmark = pytest.mark.real
@@ -45,7 +45,7 @@ def under_load(stack: Stack, release: str, *words: str, **env: str) -> tuple[Dri
 
 def nothing_lost(stack: Stack, driven: Driven, report: Report, release: str) -> None:
     assert driven.status == 0, str(driven)
-    assert report.failed == 0, f"{report.table()}\n{driven}"
+    assert report.failed == 0, f"{told(report)}\n{driven}"
     assert report.wrong_after("moved", f"{stack.name}/web/{release}") == []
 
 
@@ -114,7 +114,7 @@ def test_two_projects_deploy_at_the_same_time(two: tuple[Stack, Stack]) -> None:
     assert driven.status == 0, str(driven)
     assert other.returncode == 0, words + errors
     for stack, report in zip(two, reports, strict=True):
-        assert report.failed == 0, report.table()
+        assert report.failed == 0, told(report)
         assert report.wrong_after("moved", f"{stack.name}/web/3") == []
         assert {release.split("/")[0] for release in report.per_release} == {stack.name}, "somebody else's answer"
         assert lives(stack, "router", "store") == kept[stack.name]
@@ -209,9 +209,9 @@ def test_a_service_that_restarts_in_the_middle_of_a_deploy_keeps_its_address(two
         api_report, web_report = api_load.stop(), web_load.stop()
     assert driven.status == 0, str(driven)
     assert crashes == 3
-    assert web_report.failed == 0, f"nobody asks the api for a page\n{web_report.table()}"
-    assert set(api_report.per_release) <= {before, f"{stack.name}/api/6", ""}, api_report.table()
-    assert api_report.failed_between("moved") == [], api_report.table()
+    assert web_report.failed == 0, f"nobody asks the api for a page\n{told(web_report)}"
+    assert set(api_report.per_release) <= {before, f"{stack.name}/api/6", ""}, told(api_report)
+    assert api_report.failed_between("moved") == [], told(api_report)
     (restarted,) = json.loads(docker("inspect", api))
     assert restarted["RestartCount"] >= 1
     wait_for(lambda: addresses_of(api) == address, "the old api at its own address")

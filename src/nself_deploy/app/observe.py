@@ -28,6 +28,7 @@ async def observe(world: World) -> Facts:
     plain = await plain_containers(world)
     apps = {s.name for s in world.project.with_role(Role.APP)}
     running_plain = tuple(sorted({c.service for c in plain if c.service in apps and c.state == "running"}))
+    stopped_plain = tuple(sorted({c.service for c in plain if c.service in apps} - set(running_plain)))
     live = split.base if split is not None else (Slot.PLAIN if running_plain else None)
     if live in in_slots and not in_slots[live] and not (live in slots and slots[live].release):
         live = Slot.PLAIN if running_plain else None
@@ -41,7 +42,7 @@ async def observe(world: World) -> Facts:
         standby_release=slots[standby].release if standby else "",
         standby_warm=standby is not None and await _warm(world, standby, slots[standby].release),
         occupied=tuple(slot for slot, found in in_slots.items() if found),
-        plain_apps=running_plain if live is Slot.PLAIN else (),
+        plain_apps=running_plain if live is Slot.PLAIN else stopped_plain if live is None else (),
         stopped_shared=_stopped_shared(world, plain),
         router_running=state.running,
         warnings=(*_strays(world, running_plain, live), *_old_nginx(state.version)),

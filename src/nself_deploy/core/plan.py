@@ -54,7 +54,7 @@ class Facts(msgspec.Struct, frozen=True):
     occupied: tuple[Slot, ...] = ()
     """Slots (blue, green) in which containers exist."""
     plain_apps: tuple[str, ...] = ()
-    """App services of which plain containers run."""
+    """App services of which plain containers run; while nothing is live, those of which stopped ones are left."""
     stopped_shared: tuple[str, ...] = ()
     """Shared services that don't run (in start order)."""
     router_running: bool = False
@@ -244,7 +244,7 @@ def _retire(release: Release, facts: Facts, live: Slot, timing: Timing) -> tuple
     keep = timing.standby_s > 0 and old is not Slot.PLAIN
     if old is not None:
         steps.append(Step("drain", f"Drain {old}", do.Drain(old, timing.drain_s, keep=keep)))
-    if old is Slot.PLAIN:
+    if old is Slot.PLAIN or (old is None and facts.plain_apps):
         steps.append(Step("retire", "Remove the plain stack's app containers", do.RetirePlain(facts.plain_apps)))
     elif old is not None and keep:
         standby = old
@@ -296,9 +296,9 @@ def _changes(project: Project, release: Release, facts: Facts, candidate: Slot, 
 
 
 def _old_changes(facts: Facts, timing: Timing) -> tuple[Change, ...]:
-    if facts.live is None:
+    if facts.live is None and not facts.plain_apps:
         return ()
-    if facts.live is Slot.PLAIN:
+    if facts.live in (None, Slot.PLAIN):
         return (Change("-", f"plain containers of {', '.join(facts.plain_apps)}", "replaced by the slot"),)
     if timing.standby_s > 0:
         return (Change("=", f"{facts.live}: release {facts.live_release}", f"kept warm for {timing.standby_s:g} s"),)
