@@ -162,7 +162,7 @@ class Router(Protocol):
         """Its state; no error when it is down."""
 
     async def install(self, spec: TreeSpec) -> str:
-        """Write the generated files and have nginx read them, if it runs: `nginx -t`, a reload when they differ, an answer.
+        """Write the generated files and let nginx read them if it runs: `nginx -t`, a reload if they differ, an answer.
 
         Returns the fingerprint. On a refusal the old files are back and RouterError carries nginx's words. Creates the
         split directories; never changes an existing link.
