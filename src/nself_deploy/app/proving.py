@@ -96,6 +96,7 @@ async def await_healthy(
         if missing and waited >= timeout_s:
             what = f"{missing} of {expected} containers of {slot} do not exist"
             raise Unhealthy(f"{what} after {waited:.0f} s.", "Somebody or something removed them; deploy again.")
+        world.progress("; ".join(f"{k.service.name}: {k.judgement.reason}" for k in looks if not k.judgement.proven))
         await world.clock.sleep(POLL_S)
 
 

@@ -138,6 +138,8 @@ async def drain(world: World, slot: Slot, grace_s: float, *, keep: bool) -> str:
         quiet = quiet + 1 if left == 0 else 0
         if quiet >= 2:
             return f"nothing in flight after {world.clock.monotonic() - start:.1f} s"
+        if left:
+            world.progress(f"{left} or more in flight, at most {grace_s:g} s")
         await world.clock.sleep(DRAIN_POLL_S)
         left = await _in_flight(world, slot)
     if not left:
