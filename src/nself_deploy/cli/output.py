@@ -67,9 +67,11 @@ class Lines:
         seconds = int(time.monotonic() - self._since)
         waited = f" {seconds} s" if seconds >= 2 else " ..."
         rest = f"{waited}  {self._doing}" if self._doing else waited
-        room = self._width() - len(f"[{StepStatus.RUNNING.value}] {self._running}")
+        room = self._width() - len(f"[{StepStatus.RUNNING.value}] ")
+        name = self._running[: max(room, 0)]
+        room -= len(name)
         cut = rest if len(rest) <= room else rest[: max(room - 3, 0)] + "..."[: max(room, 0)]
-        self._put(f"\r\033[K{self._mark(StepStatus.RUNNING)} {self._running}{self._paint(cut, '90')}", end="")
+        self._put(f"\r\033[K{self._mark(StepStatus.RUNNING)} {name}{self._paint(cut, '90')}", end="")
 
     @contextlib.asynccontextmanager
     async def ticking(self) -> AsyncIterator[None]:
