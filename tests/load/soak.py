@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from tests.load import Kind, Limits, LoadMix, LoadProcess, Report, Stream
 from tests.load.drive import Driven, drive
-from tests.load.health import HealthWatch, patient
-from tests.real.stack import Stack, copy_of
+from tests.load.health import HealthWatch
+from tests.real.people import shop
+from tests.real.stack import Stack
 
 _MOVED = re.compile(r"moved in (\d+) ms, confirmed after (\d+) ms")
 _DEPLOY_S = 90
@@ -130,9 +131,8 @@ def main() -> None:
     parser.add_argument("--words", default="--drain 5s", help="Options of each deploy.")
     chosen = parser.parse_args()
     words = str(chosen.words).split()
-    stack = copy_of("shop", prefix="soak")
+    stack = shop("soak")
     try:
-        patient(stack)
         stack.nself("init", "--yes")
         stack.nself(*words, SHOP_RELEASE="start")
         mix = LoadMix.standard(chosen.rate, limits=limits_for(chosen.deploys, chosen.rate))

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.load import Kind, LoadMix, Stream
-from tests.load.health import patient
 from tests.load.soak import Soaked, deploys_under_load, limits_for, short_mix
+from tests.real import people
 from tests.real.stack import Stack, copy_of, docker
 
 pytestmark = pytest.mark.real
@@ -46,9 +46,8 @@ def prove(soaked: Soaked, deploys: int, rate: float) -> None:
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Stack]:
-    stack = copy_of("shop", prefix="many")
+    stack = people.shop("many")
     try:
-        patient(stack)
         stack.nself("init", "--yes")
         stack.nself(*QUICK, SHOP_RELEASE="start")
         yield stack

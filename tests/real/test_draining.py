@@ -10,8 +10,9 @@ import pytest
 
 from tests.load import Answer, Kind, Limits, LoadMix, LoadProcess, Outcome, Report, Stream
 from tests.load.drive import Driven, drive
-from tests.load.health import HealthWatch, patient
-from tests.real.stack import Stack, copy_of, docker
+from tests.load.health import HealthWatch
+from tests.real import people
+from tests.real.stack import Stack, docker
 
 pytestmark = pytest.mark.real
 
@@ -112,9 +113,8 @@ def sockets_closed(moved: Moved, old: str, new: str, drain_s: float, *, within_s
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Stack]:
-    stack = copy_of("shop", prefix="drain")
+    stack = people.shop("drain")
     try:
-        patient(stack)
         stack.nself("init", "--yes")
         stack.nself(*QUICK, SHOP_RELEASE="d0")
         yield stack

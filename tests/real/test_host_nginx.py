@@ -15,9 +15,9 @@ import pytest
 
 from tests.load import LoadMix
 from tests.load.drive import drive
-from tests.load.health import patient
 from tests.load.soak import Soaked, deploys_under_load, limits_for
-from tests.real.stack import ROOT, Stack, copy_of, docker, free_port, wait_for
+from tests.real import people
+from tests.real.stack import ROOT, Stack, docker, free_port, wait_for
 
 pytestmark = pytest.mark.real
 
@@ -130,10 +130,9 @@ def site() -> Iterator[tuple[Stack, HostNginx]]:
     part = subprocess.run(
         [str(ROOT / "tools/part"), "nginx-1.22"], capture_output=True, text=True, timeout=300, check=True
     )
-    stack = copy_of("shop", prefix="host")
+    stack = people.shop("host")
     nginx = HostNginx(stack.root.parent / "etc", part.stdout.strip())
     try:
-        patient(stack)
         (nginx.base / "sites").mkdir(parents=True)
         (nginx.base / "nginx.conf").write_text(CONF.format(base=nginx.base))
         host_project(stack, nginx)
