@@ -42,7 +42,8 @@ def first_cells(text: str) -> list[str]:
 def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
     """The commands of `nself deploy`, and itself, as their headings call them."""
     assert isinstance(deploy, click.Group)
-    context = click.Context(deploy, info_name="deploy", parent=click.Context(nself, info_name="nself"))
+    top = click.Context(nself, info_name="nself", help_option_names=["-h", "--help"])
+    context = click.Context(deploy, info_name="deploy", parent=top)
     run = deploy.get_command(context, "run")
     assert run is not None
     yield "nself deploy [TARGET]", run, context
