@@ -81,6 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BenchmarkError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted; everything that was started is removed.\n")
+        return 130
     sys.stdout.write(f"{described}\n")
     if switched:
         sys.stdout.write(f"\n{tables.switching(switched)}\n")
