@@ -165,7 +165,7 @@ def test_an_announced_close_is_no_failure_and_the_connection_is_not_used_again()
 
 
 def test_bytes_that_nobody_asked_for_are_a_failure_of_their_own() -> None:
-    report, did, _ = run(Stream(Kind.GET, "/stray", clients=1, think_s=0.06), replace(QUICK, requests=5))
+    report, did, _ = run(Stream(Kind.GET, "/stray", clients=1, think_s=0.5), replace(QUICK, requests=5))
 
     assert report.outcomes == {"ok": 5, "bad_body": did["stray"]}
     assert report.requests == 5 + did["stray"]
