@@ -69,7 +69,7 @@ def _rows(path: Path) -> str:
     """What is in a database, whichever of SQLite's files it is in; the bytes of a damaged one."""
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-            return "\n".join(database.iterdump())
+            return hashlib.sha256("\n".join(database.iterdump()).encode()).hexdigest()
     except sqlite3.DatabaseError:
         return _digest(path)
 

@@ -19,6 +19,7 @@ EVIDENCE_LINES = 20
 _WARNING = re.compile(r'level=warning msg=("(?:[^"\\]|\\.)*")')
 LOG_LINE = re.compile(r'^time="[^"]*" level=(?:warning|info|debug) ')
 _NO_ENGINE = re.compile(r"Cannot connect to the Docker daemon|error during connect|unable to resolve docker endpoint|permission denied while trying to")
+_PORT = re.compile(r"(?:listen (?:tcp|udp)\d? |Bind for )(\S+?)(?:: bind| failed)")
 _NOISE = "the attribute `version` is obsolete"
 """Compose says that at every command anyway."""
 
@@ -105,7 +106,8 @@ def up_error(project: str, done: Finished) -> EngineError:
     text = " ".join(words) or f"status {done.status}"
     remedy = "Correct what it says, then run the same command again."
     if "port is already allocated" in text or "address already in use" in text:
-        remedy = "Stop what holds that port, or publish another one."
+        port = _PORT.search(text)
+        remedy = f"Stop what holds {port[1] if port else 'that port'}, or publish another one (`ports` of the service)."
     elif "No such image" in text or "no such image" in text:
         remedy = "Build or pull that image."
     return EngineError(

@@ -43,6 +43,8 @@ async def deploy(world: World, timing: Timing, target: str, interrupted: asyncio
     """
     recording.check_states(world, target)
     await world.engine.info()
+    observe.check_link(world)
+    await world.router.observe()  # what is wrong with it is better said before a long build than after it
     await recover(world, interrupted)
     await standby.expire(world)
     release, built = await stoppable(_timed_release(world), interrupted)
