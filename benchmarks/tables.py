@@ -76,7 +76,7 @@ def throughput(runs: Mapping[str, Sequence[Run]]) -> str:
     kept, every = ([run.others * 100 for done in group.values() for run in done] for group in (quiet, runs))
     note = f"Other programs had {spread(kept)} % of the router's core in these runs, {spread(every)} % in all."
     if median(kept) > _QUIET:
-        note += " That is too much: only the processor time per request says something."
+        note += " That is too much: at most the processor time per request says something."
     return "\n".join([*lines, "", note])
 
 
