@@ -6,6 +6,7 @@ A deploy that failed does not raise: its result says so. Wrong arguments do rais
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -68,7 +69,8 @@ def run_blue_green(config: BlueGreenConfig) -> BlueGreenResult:
     Must not be called from a running event loop (use `asyncio.to_thread`).
 
     Raises:
-        UsageError: wrong arguments: a time-out that is out of range, no such target, no such directory.
+        UsageError: wrong arguments: a time-out that is out of range, no such target, no such
+            directory; or it is called from an event loop.
     """
     from nself_deploy import wiring
 
@@ -86,6 +88,9 @@ def _flags(config: BlueGreenConfig) -> dict[str, object]:
     """The arguments as settings; UsageError for one that can't be."""
     from nself_deploy import wiring
 
+    with contextlib.suppress(RuntimeError):  # "no running event loop", as it should be
+        asyncio.get_running_loop()
+        raise UsageError("run_blue_green was called from a running event loop.", "Call it with asyncio.to_thread.")
     if not Path(config.project_root).is_dir():
         raise UsageError(f"project_root is no directory: {config.project_root}", "Name the one with the Compose file.")
     if config.health_timeout_sec < 0:
