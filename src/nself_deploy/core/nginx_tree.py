@@ -232,7 +232,7 @@ def _log(spec: TreeSpec, names: Names) -> list[str]:
     lines += [
         "}",
         "# It is kept only while somebody needs it: it would grow for ever.",
-        f'map "{names.recorded}{names.route}" {names.logged} {{ default ""; "~^1." 1; }}',
+        f'map {names.recorded} {names.logged} {{ default ""; 1 {names.route}; }}',
     ]
     lines += [f"log_format {names.log_format} escape=json"]
     values = {
