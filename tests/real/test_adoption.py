@@ -24,7 +24,7 @@ from tests.real.people import (
     worker,
     workers_running,
 )
-from tests.real.stack import Stack
+from tests.real.stack import Stack, wait_for
 
 pytestmark = pytest.mark.real
 SHARED = ("cache", "db")
@@ -220,4 +220,24 @@ def test_a_stack_that_is_stopped_is_brought_up_by_its_first_deploy() -> None:
         stack.compose("up", "-d", RELEASE="1")
         assert lives(stack, "router", "store") == before
         assert stack.service_containers("web", "api") == {}, "what was stopped must not come back beside the slot"
+        assert served_by(stack) == f"{stack.name}/web/1"
+
+
+def test_what_people_type_between_init_and_the_first_deploy() -> None:
+    stack = site()
+    with removed_at_the_end(stack):
+        stack.compose("up", "-d", "--build", RELEASE="1")
+        stack.nself("init", "--yes", RELEASE="1")
+        plain = lives(stack, "api", "store")
+        stack.compose("up", "-d", RELEASE="1")
+        assert lives(stack, "api", "store") == plain
+        wait_for(lambda: served_by(stack) == f"{stack.name}/web/1", "the plain stack behind a router with our mounts")
+        assert split(stack) == "plain"
+        stack.compose("restart", "web", RELEASE="1")
+        wait_for(lambda: served_by(stack) == f"{stack.name}/web/1", "the plain stack after a restart")
+        stack.compose("stop", RELEASE="1")
+        stack.nself(*QUICK, RELEASE="2")
+        assert served_by(stack) == f"{stack.name}/web/2"
+        assert stack.service_containers("web", "api") == {}
+        stack.nself("rollback", *QUICK, RELEASE="2")
         assert served_by(stack) == f"{stack.name}/web/1"

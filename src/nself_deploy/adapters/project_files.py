@@ -260,6 +260,6 @@ def added_router(root: str | os.PathLike[str], env: Mapping[str, str]) -> tuple[
 
 def _yaml(path: Path) -> Any:
     try:
-        return YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, YAMLError):
         return None
