@@ -8,6 +8,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.real.stack import ROOT, Stack, copy_of, free_port, wait_for
 
 QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "90s"]
 """A deploy for tests: its limits are short where waiting isn't the point, long where only a slow machine would fail."""
-RATE = 100.0
+RATE = 60.0
 
 
 def shop(prefix: str) -> Stack:
@@ -66,8 +67,10 @@ def served_by(stack: Stack, path: str = "/") -> str:
 
 
 def everyday_load(rate: float = RATE) -> LoadMix:
-    """All kinds of clients of the shop, bounded."""
-    return LoadMix.standard(rate, limits=Limits(duration_s=1500, requests=int(rate * 1500)))
+    """All kinds of clients of the shop, bounded, with the patience that a busy machine needs: late isn't lost."""
+    mix = LoadMix.standard(rate, limits=Limits(duration_s=1500, requests=int(rate * 1500), connect_timeout_s=60))
+    streams = tuple(replace(s, timeout_s=240, tick_timeout_s=120) for s in mix.streams)
+    return replace(mix, streams=streams)
 
 
 def page_load(rate: float = RATE, path: str = "/") -> LoadMix:
@@ -76,8 +79,8 @@ def page_load(rate: float = RATE, path: str = "/") -> LoadMix:
         rate=rate,
         limits=Limits(duration_s=1500, requests=int(rate * 1500)),
         streams=(
-            Stream(Kind.GET, path, share=0.5, name="get"),
-            Stream(Kind.ONE_SHOT_GET, path, share=0.5, name="one-shot get"),
+            Stream(Kind.GET, path, share=0.5, name="get", timeout_s=60),
+            Stream(Kind.ONE_SHOT_GET, path, share=0.5, name="one-shot get", timeout_s=60),
         ),
     )
 

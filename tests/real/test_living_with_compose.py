@@ -66,9 +66,9 @@ def next_deploy(stack: Stack, release: str) -> None:
     """A deploy under load, with no request failed; the shared services and the router stay the same containers."""
     kept = lives(stack, "router", *SHARED)
     with LoadProcess(everyday_load(), stack.url) as load:
-        load.wait_requests(int(RATE / 2))
+        load.wait_requests(int(RATE / 2), 120)
         driven = drive(stack, load, QUICK, moved="moved", SHOP_RELEASE=release)
-        load.wait_requests(int(RATE / 2))
+        load.wait_requests(int(RATE / 2), 120)
         report = load.stop()
     assert driven.status == 0, str(driven)
     assert report.failed == 0, f"{told(report)}\n{driven}"
@@ -80,7 +80,7 @@ def next_deploy(stack: Stack, release: str) -> None:
 def test_up_logs_exec_and_restarts_of_app_services_change_nothing(stack: Stack) -> None:
     kept, slots, release = lives(stack, "router", *SHARED), stack.slots(), stack.release_served()
     with LoadProcess(everyday_load(), stack.url) as load:
-        load.wait_requests(int(RATE / 2))
+        load.wait_requests(int(RATE / 2), 120)
         type_it(stack, "up", "-d")
         assert "router" in type_it(stack, "ps").out
         assert "GET" in type_it(stack, "logs", "--tail", "20", "router").out
@@ -133,14 +133,14 @@ def test_a_router_is_down_only_while_it_is_down(stack: Stack, commands: Sequence
     release, where = stack.release_served(), split(stack)
     kept, slots, networks = lives(stack, *SHARED), stack.slots(), router_networks(stack)
     with LoadProcess(page_load(), stack.url) as load:
-        load.wait_requests(int(RATE / 2))
+        load.wait_requests(int(RATE / 2), 120)
         load.mark("down")
         for words in commands:
             stack.compose(*words, SHOP_RELEASE=release)
         load.mark("started")
         wait_for(lambda: stack.get("/")[0] == 200, "the router", BACK_S)
         load.mark("back")
-        load.wait_requests(int(RATE))
+        load.wait_requests(int(RATE), 120)
         report = load.stop()
     failed = [a for a in report.records if a.outcome != "ok"]
     outside = [a for a in failed if not report.moment("down") <= a.start <= report.moment("back")]
