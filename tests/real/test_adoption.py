@@ -228,6 +228,8 @@ def test_what_people_type_between_init_and_the_first_deploy() -> None:
     with removed_at_the_end(stack):
         stack.compose("up", "-d", "--build", RELEASE="1")
         stack.nself("init", "--yes", RELEASE="1")
+        stack.compose("restart", "router", RELEASE="1")
+        wait_for(lambda: served_by(stack) == f"{stack.name}/web/1", "a router with copies of our files")
         plain = lives(stack, "api", "store")
         stack.compose("up", "-d", RELEASE="1")
         assert lives(stack, "api", "store") == plain

@@ -16,7 +16,7 @@ ROUTER_S = 20.0
 
 
 async def start_shared(world: World, services: tuple[str, ...], router: str) -> str:
-    """Start what isn't running, in order, and wait until it is healthy; nothing that runs is touched or re-created.
+    """Start what isn't running, in order, and wait until it is healthy; nothing that runs is touched.
 
     Raises:
         RouterFilesRefused: nginx did not start with its files.
@@ -28,7 +28,9 @@ async def start_shared(world: World, services: tuple[str, ...], router: str) -> 
             continue
         world.progress(f"starting {name}")
         files = (*world.project.files, *world.files.override_files())
-        await world.compose.up(world.project.name, files, [name], root=str(world.root), recreate=False)
+        # A stopped router may be one from before our mounts, which would not start with its new files.
+        anew = name == router
+        await world.compose.up(world.project.name, files, [name], root=str(world.root), recreate=anew)
         service = world.project.services[name]
         await (_await_router(world, service) if service.role is Role.ROUTER else _await_healthy(world, service))
         started.append(name)
