@@ -12,7 +12,7 @@ from tests.unit.house import files, shown
 FORBIDDEN = {
     "host of a registry": re.compile(
         r"""
-        \b(?:[\w-]+\.)* (?: pypi[.]org | pythonhosted[.]org | npmjs[.](?:org|com) | debian[.]org | ubuntu[.]com
+        \b(?:[\w-]+\.)* (?: py[p]i[.]org | pyth[o]nhosted[.]org | npm[j]s[.](?:org|com) | de[b]ian[.]org | ub[u]ntu[.]com
         | ghcr[.]io | quay[.]io | gcr[.]io | docker[.]com | mcr[.]microsoft[.]com )\b
         | \b[\w-]+[.]docker[.]io\b | \bdocker[.]io/
         """,
@@ -51,8 +51,8 @@ def test_no_file_of_the_project_has_them() -> None:
     [
         "image: registry-1.docker." + "io/library/nginx",
         "FROM docker." + "io/nginx",
-        "--index-url https://pypi." + "org/simple",
-        "deb http://deb.debian." + "org/debian bookworm main",
+        "--index-url https://py" + "pi.org/simple",
+        "deb http://deb.deb" + "ian.org/suite bookworm main",
         "cd /wo" + "rk/somewhere",
         'path = "/ho' + 'me/somebody/project"',
         "x = 1  # no" + "qa",

@@ -133,9 +133,11 @@ def _old_nginx(version: tuple[int, ...]) -> tuple[str, ...]:
     if not version or version >= GENTLE_RELOAD:
         return ()
     return (
-        f"nginx {'.'.join(map(str, version))}: a reload (needed only when routes or replicas change) closes idle "
-        "keep-alive connections, and a POST on the wire at that moment is lost; nginx 1.27.4 with "
-        "keepalive_min_timeout does not",
+        (
+            f"nginx {'.'.join(map(str, version))}: a reload (needed only when routes or replicas change) closes idle "
+            "keep-alive connections, and a POST on the wire at that moment is lost; nginx 1.27.4 with "
+            "keepalive_min_timeout does not"
+        ),
     )
 
 
@@ -145,6 +147,8 @@ def _strays(world: World, running_plain: tuple[str, ...], live: Slot | None) -> 
     singles = [n for n in running_plain if world.project.services[n].activate is Activate.ON_LIVE]
     twice = f" {', '.join(singles)} must run only once: stop them now." if singles else ""
     return (
-        f"plain containers of {', '.join(running_plain)} run beside the live slot (started by hand?); they get no "
-        f"traffic and can be removed with docker compose rm -sf {' '.join(running_plain)}.{twice}",
+        (
+            f"plain containers of {', '.join(running_plain)} run beside the live slot (started by hand?); they get no "
+            f"traffic and can be removed with docker compose rm -sf {' '.join(running_plain)}.{twice}"
+        ),
     )
