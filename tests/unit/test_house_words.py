@@ -12,7 +12,8 @@ from tests.unit.house import files, shown
 FORBIDDEN = {
     "host of a registry": re.compile(
         r"""
-        \b(?:[\w-]+\.)* (?: py[p]i[.]org | pyth[o]nhosted[.]org | npm[j]s[.](?:org|com) | de[b]ian[.]org | ub[u]ntu[.]com
+        \b(?:[\w-]+\.)* (?: py[p]i[.]org | pyth[o]nhosted[.]org | npm[j]s[.](?:org|com) | de[b]ian[.]org
+        | ub[u]ntu[.]com
         | ghcr[.]io | quay[.]io | gcr[.]io | docker[.]com | mcr[.]microsoft[.]com )\b
         | \b[\w-]+[.]docker[.]io\b | \bdocker[.]io/
         """,
