@@ -108,6 +108,8 @@ FILES = [
 
 WORDS = [
     Case("no such directory", 1, ("/nowhere: is not a directory", "Name the directory"), words=("-C", "/nowhere")),
+    Case("an empty name of a directory", 1, ("-C: The name of the project's directory is empty", "leave out -C"),
+         words=("-C", "")),
     Case("no such command", 1, ("There is no command and no target 'statsu'", "Did you mean status?"),
          words=("statsu",)),
     Case("no such target", 1, ("There is no command and no target 'moon'", "Targets: local, staging, prod"),
@@ -163,6 +165,19 @@ def test_every_command_refuses_what_init_has_still_to_change(command: str) -> No
         refused(stack, 1, *says, words=tuple(filter(None, [command])))
     finally:
         stack.remove()
+
+
+def test_an_nginx_that_sends_nothing_to_the_project(stack: Stack) -> None:
+    """There is nothing to switch, and `init` says what to write."""
+    conf = stack.root / "nginx/site.conf"
+    kept = conf.read_text()
+    conf.write_text("server { listen 80; location / { return 204; } }\n")
+    try:
+        refused(stack, 1, "compose.yaml: Nothing is routed", "Run nself deploy init")
+        refused(stack, 1, "nginx/site.conf: No request is sent to an app service (web)", "proxy_pass http://web:PORT;",
+                words=("init", "--yes"))  # fmt: skip
+    finally:
+        conf.write_text(kept)
 
 
 @pytest.mark.parametrize(

@@ -85,10 +85,10 @@ class DockerCompose:
             raise config_error(root, files, done)
         try:
             model = YAML(typ="safe", pure=True).load(done.out.decode())
-        except (YAMLError, UnicodeDecodeError) as error:
+        except (YAMLError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigError(
-                f"What `docker compose config` printed is not YAML: {error}.",
-                "Update Docker Compose.",
+                f"What `docker compose config` printed can't be read: {error}.",
+                "Nest less deeply, or update Docker Compose.",
                 where=names(root, files),
             ) from error
         if not isinstance(model, dict):

@@ -18,7 +18,10 @@ EVIDENCE_LINES = 20
 
 _WARNING = re.compile(r'level=warning msg=("(?:[^"\\]|\\.)*")')
 LOG_LINE = re.compile(r'^time="[^"]*" level=(?:warning|info|debug) ')
-_NO_ENGINE = re.compile(r"Cannot connect to the Docker daemon|error during connect|unable to resolve docker endpoint|permission denied while trying to")
+_NO_ENGINE = re.compile(
+    r"Cannot connect to the Docker daemon|error during connect|unable to resolve docker endpoint"
+    r"|permission denied while trying to"
+)
 _PORT = re.compile(r"(?:listen (?:tcp|udp)\d? |Bind for )(\S+?)(?:: bind| failed)")
 _NOISE = "the attribute `version` is obsolete"
 """Compose says that at every command anyway."""
@@ -87,7 +90,8 @@ def engine_error(done: Finished) -> EngineError | None:
     if not words:
         return None
     return EngineError(
-        f"The container engine can't be reached: {words}", "Start Docker, or check DOCKER_HOST, the docker context and your permissions."
+        f"The container engine can't be reached: {words}",
+        "Start Docker, or check DOCKER_HOST, the docker context and your permissions.",
     )
 
 

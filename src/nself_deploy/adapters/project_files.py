@@ -6,6 +6,7 @@ the first of the usual names with the first of the usual override names. Our own
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -72,6 +73,8 @@ def find_project_files(root: str | os.PathLike[str], env: Mapping[str, str]) -> 
     Raises:
         ConfigError: no such directory, no Compose file, or one that can't be read.
     """
+    if not os.fspath(root):
+        raise ConfigError("The name of the project's directory is empty.", "Name it, or leave out -C.", where="-C")
     directory = Path(os.path.abspath(root))
     try:
         names = set(os.listdir(directory))
@@ -150,6 +153,8 @@ def _check_readable(file: Path) -> None:
     except IsADirectoryError as error:
         raise ConfigError("is a directory, not a Compose file.", "Move it away.", where=str(file)) from error
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ConfigError("is a symbolic link that leads to itself.", "Replace it.", where=str(file)) from error
         raise os_error(error, file, "read") from error
 
 
@@ -191,7 +196,7 @@ def _services_with_env_file(found: ProjectFiles) -> list[str]:
     own = str(Path(found.root) / ENV_FILE)
     result = set()
     for file in found.files:
-        tree = _yaml(Path(file))
+        tree = _yaml(Path(file), tags=True)
         services = tree.get("services") if isinstance(tree, dict) else None
         for name, config in services.items() if isinstance(services, dict) else ():
             entries = config.get("env_file") if isinstance(config, dict) else None
@@ -258,8 +263,10 @@ def added_router(root: str | os.PathLike[str], env: Mapping[str, str]) -> tuple[
     return None
 
 
-def _yaml(path: Path) -> Any:
+def _yaml(path: Path, *, tags: bool = False) -> Any:
+    """The content, None when it can't be read; `tags` lets users' own ones (`!reset`) pass, with ruamel's types."""
+    yaml = YAML(typ="rt") if tags else YAML(typ="safe", pure=True)
     try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError):
+        return yaml.load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, YAMLError, RecursionError):
         return None

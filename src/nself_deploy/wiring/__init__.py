@@ -144,7 +144,9 @@ async def open_world(directory: str, flags: Mapping[str, object], *, write: bool
     routed = await open_router(source, engine, settings)
     if not routed.project.routes:
         raise ConfigError(
-            "Nothing is routed to a service of this project yet.", "Run nself deploy init.", where=source.found.files[0]
+            "Nothing is routed to a service of this project yet.",
+            "Run nself deploy init, which says what is missing.",
+            where=source.locate(()),
         )
     with contextlib.closing(Journal.open(root, create=write)) as journal:
         try:

@@ -114,7 +114,7 @@ async def open_router(source: Read, engine: Any, settings: Settings) -> Routed:
         raise ConfigError(
             "The project has no nginx in front.",
             "Run nself deploy init, which adds one.",
-            where=source.found.files[0],
+            where=source.locate(()),
         )
     name = str(source.model.get("name") or "")
     found = find_routes(side.sources, side.services, name, side.directory)

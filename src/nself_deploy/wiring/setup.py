@@ -19,7 +19,7 @@ from nself_deploy.core.project import services_of
 from nself_deploy.core.roles import Roles, infer_roles
 from nself_deploy.errors import ConfigError, RouterError
 from nself_deploy.wiring.reading import Read, read
-from nself_deploy.wiring.router import nginx_side, nginx_version, services_for_nginx
+from nself_deploy.wiring.router import NginxSide, nginx_side, nginx_version, services_for_nginx
 
 _MAIN = "/etc/nginx/nginx.conf"
 
@@ -64,7 +64,26 @@ async def prepare(directory: str) -> Setup:
     finally:
         await engine.close()
     edit = plan_edit(side.sources, side.services, name, side.directory, version)
+    if not edit.routes and not edit.problems and not source.extension.project.routes:
+        raise _nothing_routed(source, side)
     return Setup(root, edit, override.path, notes, side.files)
+
+
+def _nothing_routed(source: Read, side: NginxSide) -> ConfigError:
+    """Why there is nothing that could be switched."""
+    apps = sorted(name for name, choice in side.roles.choices.items() if choice.role is Role.APP)
+    if not side.sources.files:
+        router = side.roles.router or "nginx"
+        return ConfigError(
+            f"No nginx file of {router} is mounted from this machine, so none can be changed.",
+            "Mount its files, e.g. `volumes: ['./nginx:/etc/nginx/conf.d:ro']`.",
+            where=source.locate(("services", router)),
+        )
+    return ConfigError(
+        f"No request is sent to an app service ({', '.join(apps)}): no line names one.",
+        f"Add a location with `proxy_pass http://{apps[0]}:PORT;`." if apps else "",
+        where=", ".join(sorted(side.sources.shown.values())),
+    )
 
 
 def _added(source: Read, name: str, root: Path, override: str, notes: list[str]) -> Setup:
