@@ -48,7 +48,7 @@ def show_history(runs: list[RunStatus], lines: Lines) -> None:
 
 
 def _split_words(split: str) -> str:
-    return "nothing of ours yet" if split == "none" else split
+    return {"none": "where they always went", "plain": "the plain stack"}.get(split, split)
 
 
 def _slot(slot: SlotStatus) -> tuple[str, ...]:
