@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sqlite3
 import stat
@@ -42,7 +43,8 @@ def facts(stack: Stack) -> dict[str, Any]:
         for path in stack.root.rglob("*")
         if path.name not in _WRITTEN_BY_OTHERS
     }
-    for container in stack.containers():
+    ids = docker("ps", "--all", "--quiet", "--filter", f"name={stack.name}").split()
+    for container in json.loads(docker("inspect", *ids)) if ids else []:
         networks = sorted(container["NetworkSettings"]["Networks"])
         state = container["State"]
         found[f"container {container['Name']}"] = (container["Id"], state["Status"], state["StartedAt"], networks)
