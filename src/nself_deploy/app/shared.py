@@ -5,7 +5,7 @@ from __future__ import annotations
 from nself_deploy.app import proving
 from nself_deploy.app.lifecycle import plain_containers
 from nself_deploy.app.world import World
-from nself_deploy.core.model import Container, Role, Service
+from nself_deploy.core.model import ROUTER_DIR_IN_CONTAINER, Container, Role, Service
 from nself_deploy.core.nginx_words import refusal, refused
 from nself_deploy.errors import InfrastructureError, RouterError
 
@@ -28,13 +28,23 @@ async def start_shared(world: World, services: tuple[str, ...], router: str) -> 
             continue
         world.progress(f"starting {name}")
         files = (*world.project.files, *world.files.override_files())
-        # A stopped router may be one from before our mounts, which would not start with its new files.
-        anew = name == router
-        await world.compose.up(world.project.name, files, [name], root=str(world.root), recreate=anew)
+        if name == router:
+            await _remove_unmounted(world, router)
+        # With its dependencies (those that have no plain containers any more count none): without them Compose would
+        # note another configuration, and make the service anew at the next plain `docker compose up`.
+        await world.compose.up(world.project.name, files, [name], root=str(world.root), deps=True, recreate=False)
         service = world.project.services[name]
         await (_await_router(world, service) if service.role is Role.ROUTER else _await_healthy(world, service))
         started.append(name)
     return f"started {', '.join(started)}" if started else "all running"
+
+
+async def _remove_unmounted(world: World, router: str) -> None:
+    """A stopped router from before our mounts would not start with its new files."""
+    for container in await plain_containers(world, {router}):
+        if container.state != "running" and ROUTER_DIR_IN_CONTAINER not in container.mounts:
+            await world.engine.stop(container.id, 10.0)  # it may be one that starts again and again
+            await world.engine.remove(container.id)
 
 
 async def _runs(world: World, service: str) -> bool:
