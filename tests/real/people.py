@@ -63,7 +63,7 @@ def removed_at_the_end(*stacks: Stack) -> Iterator[None]:
 
 def served_by(stack: Stack, path: str = "/") -> str:
     """The site's release that answers: project/service/release."""
-    return stack.get(path)[1].get("x-release", "")
+    return stack.get(path, timeout_s=60)[1].get("x-release", "")
 
 
 def everyday_load(rate: float = RATE) -> LoadMix:
