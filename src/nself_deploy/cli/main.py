@@ -76,6 +76,8 @@ def main(args: list[str]) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.Abort:
+        if sys.stderr.isatty():
+            sys.stderr.write("\n")  # behind the question
         error = Interrupted("Interrupted; nothing was changed.")
     except click.ClickException as wrong:
         error = _usage_error(wrong)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import click
@@ -36,6 +37,7 @@ from nself_deploy.core.settings import Settings
 from nself_deploy.errors import Exit, GateRefused, NselfError, UsageError
 
 AVAILABLE = (Strategy.BLUE_GREEN,)
+ENDING = (signal.SIGINT, signal.SIGTERM)
 TARGETS = ("local", "staging", "prod")
 
 UseCase = Callable[[World, Settings, asyncio.Event, Callable[[Plan], None]], Awaitable[Result]]
@@ -152,10 +154,26 @@ def _needs_yes(target: str, *, as_json: bool, yes: bool) -> bool:
 def _gate(made: Plan, target: str, lines: Lines, *, as_json: bool, yes: bool) -> None:
     """Show what will be done; production asks."""
     lines.plan(made.changes, made.warnings)
-    if _needs_yes(target, as_json=as_json, yes=yes) and not click.confirm(
-        f"Deploy {made.project} to prod?", default=False
-    ):
-        raise GateRefused("You said no; nothing was done.")
+    if _needs_yes(target, as_json=as_json, yes=yes):
+        with default_signals():
+            agreed = click.confirm(f"Deploy {made.project} to prod?", default=False)
+        if not agreed:
+            raise GateRefused("You said no; nothing was done.")
+
+
+@contextlib.contextmanager
+def default_signals() -> Iterator[None]:
+    """While a question waits there is nothing to undo: Ctrl-C and SIGTERM end the program at once."""
+    ours = {number: signal.getsignal(number) for number in ENDING}
+    loop = signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(loop)
 
 
 def _check(settings: Settings) -> None:
@@ -191,6 +209,6 @@ def _on_signals(stop: asyncio.Event, lines: Lines) -> None:
         lines.note("interrupted: undoing in order (again to stop at once)")
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING:
         loop.add_signal_handler(number, ask)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
