@@ -14,7 +14,7 @@ from nself_deploy.core.nginx_tree import compile_tree, fingerprint
 from nself_deploy.core.routing import TreeSpec, Upstream
 from nself_deploy.core.slots import upstreams
 from nself_deploy.core.state import BlueGreenState
-from nself_deploy.errors import RouterError
+from nself_deploy.errors import InfrastructureError, RouterError
 
 DRAIN_POLL_S = 0.05
 WARM_AGAIN_S = 60.0
@@ -22,7 +22,29 @@ PLAIN_SERVERS = "plain-servers"
 
 
 async def install_router(world: World, release: Release, slot: Slot, initial: Split) -> str:
-    """nginx runs with the routes of both slots; the split is what it was, or `initial` when there is none yet."""
+    """nginx runs with the routes of both slots; the split is what it was, or `initial` when there is none yet.
+
+    When somebody restarts the router meanwhile, it is done with the one that is back.
+    """
+    end = world.clock.monotonic() + proving.ROUTER_BACK_S
+    while True:
+        seen = await _router_lives(world)
+        try:
+            return await _install(world, release, slot, initial)
+        except InfrastructureError:
+            if await _router_lives(world) == seen or world.clock.monotonic() > end:
+                raise
+        await world.clock.sleep(proving.POLL_S)
+
+
+async def _router_lives(world: World) -> list[tuple[str, str, str]]:
+    """Which router containers there are, since when, and how they are."""
+    router = world.project.router
+    found = await plain_containers(world, {router.service}) if router and router.service else []
+    return sorted((c.id, c.started_at, c.state) for c in found)
+
+
+async def _install(world: World, release: Release, slot: Slot, initial: Split) -> str:
     current = world.router.split() or initial
     if current.base is Slot.PLAIN:
         await _remember_plain(world, release)
