@@ -9,6 +9,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,8 +191,8 @@ def keep_traceback(directory: str, text: str) -> str:
 
 
 def spawn_detached(args: list[str]) -> None:
-    """Start our own program in the background, without a terminal, and let it go."""
-    subprocess.Popen(
+    """Start our own program in the background, without a terminal, and let it go; it outlives this process."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "nself_deploy.cli.main", *args],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -200,6 +201,8 @@ def spawn_detached(args: list[str]) -> None:
         close_fds=True,
         cwd="/",
     )
+    # A program that uses us as a library may outlive it: then somebody has to take its exit status.
+    threading.Thread(target=process.wait, name="nself-standby", daemon=True).start()
 
 
 def schedule_expiry(plan: Plan, root: str) -> None:
