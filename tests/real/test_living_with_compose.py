@@ -153,6 +153,15 @@ def test_a_router_is_down_only_while_it_is_down(stack: Stack, commands: Sequence
     healthy_site(stack, release)
 
 
+def test_down_leaves_the_slots_and_up_brings_the_site_back(stack: Stack) -> None:
+    release, slots = stack.release_served(), stack.slots()
+    type_it(stack, "down", check=False)  # Compose says that the slots are still on the project's network
+    stack.compose("up", "-d", "--wait", SHOP_RELEASE=release)
+    wait_for(lambda: stack.get("/")[0] == 200, "the router", BACK_S)
+    assert stack.slots() == slots
+    healthy_site(stack, release)
+
+
 def test_a_deploy_after_all_that_loses_no_request(stack: Stack) -> None:
     next_deploy(stack, "after-router")
 
