@@ -17,7 +17,9 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from nself_deploy.adapters.durable_files import ensure_nself_dir
+from nself_deploy.adapters.journal_audit import AuditTrail
 from nself_deploy.adapters.journal_schema import RESTORE, identity, mapped, open_database
+from nself_deploy.core.audit import AuditEvent, Trigger, run_ended
 from nself_deploy.core.journal_records import Entry, EntryKind, RunState
 from nself_deploy.core.machine import Outcome, Run
 from nself_deploy.core.model import Release, Slot
@@ -48,7 +50,9 @@ def _utc_now() -> str:
 class Journal:
     """An open journal. Not to be shared between threads or carried over a fork."""
 
-    def __init__(self, path: Path, db: sqlite3.Connection | None, writable: bool, now: Callable[[], str]) -> None:
+    def __init__(
+        self, path: Path, db: sqlite3.Connection | None, writable: bool, now: Callable[[], str], actor: str
+    ) -> None:
         """Use `Journal.open`."""
         self.path = path
         self._db = db
@@ -56,10 +60,17 @@ class Journal:
         self._closed = False
         self._now = now
         self._identity = identity(path)
+        self._begun: set[str] = set()
+        self.audit = AuditTrail(path, self._rows, self._execute, now, actor)
 
     @classmethod
     def open(
-        cls, project_root: str | os.PathLike[str], *, create: bool = True, now: Callable[[], str] = _utc_now
+        cls,
+        project_root: str | os.PathLike[str],
+        *,
+        create: bool = True,
+        now: Callable[[], str] = _utc_now,
+        actor: str = "",
     ) -> Journal:
         """Open to write, making the database (and `.nself`) where there is none.
 
@@ -69,6 +80,7 @@ class Journal:
             project_root: the project's directory.
             create: whether this is for writing.
             now: the time of entries, RFC 3339.
+            actor: who writes, for the audit trail: `user@host`.
 
         Raises:
             StateFileError: damaged, empty, another program's, from a newer version, or gone.
@@ -77,7 +89,7 @@ class Journal:
         path = Path(project_root, JOURNAL_FILE)
         if create:
             ensure_nself_dir(project_root)
-        return cls(path, open_database(path, create), create, now)
+        return cls(path, open_database(path, create), create, now, actor)
 
     def close(self) -> None:
         """Let go of the file; closing twice is fine."""
@@ -112,10 +124,12 @@ class Journal:
         except BaseException:
             self._take_back()
             raise
+        self.audit.anchor()
         self._still_there()
 
     def _take_back(self) -> None:
         """Roll back; SQLite has done so itself after some errors."""
+        self.audit.forget()
         if self._db is not None and self._db.in_transaction:
             self._execute("ROLLBACK")
 
@@ -126,12 +140,13 @@ class Journal:
 
     # Runs.
 
-    def begin(self, run: Run) -> None:
-        """A new run, durable when it returns.
+    def begin(self, run: Run, slots: Mapping[Slot, SlotRecord] | None = None) -> None:
+        """A new run and the slots that it takes, in one transaction; durable when it returns.
 
         Raises:
             ValueError: there is a run with this id.
         """
+        self.audit.head()  # one that can't be read would stop the run at its end
         with self.transaction():
             if self._rows("SELECT 1 FROM runs WHERE run_id = ?", run.id):
                 raise ValueError(f"run {run.id} has begun already")
@@ -144,6 +159,8 @@ class Journal:
                 _state(run).value,
                 _json(run),
             )
+            self.set_slots(slots or {})
+        self._begun.add(run.id)
 
     def record(
         self,
@@ -187,6 +204,9 @@ class Journal:
                 detail,
             )
             self.set_slots(slots or {})
+            if run.ended:
+                trigger = Trigger.COMMAND if run.id in self._begun else Trigger.RECOVERY
+                self.audit.add(run_ended(run, self._now(), trigger))
         return int(seq)
 
     def finish(self, run: Run, slots: Mapping[Slot, SlotRecord] | None = None) -> None:
@@ -220,6 +240,15 @@ class Journal:
         )
         with self._readable(f"run {run_id}"):
             return [Entry(seq, at, EntryKind(kind), *rest) for seq, at, kind, *rest in rows]
+
+    def add_event(self, event: AuditEvent) -> AuditEvent:
+        """Add to the audit trail; an event whose id is there already is not added again. Returns it as stored."""
+        with self.transaction():
+            return self.audit.add(event)
+
+    def events(self, limit: int = 20) -> list[AuditEvent]:
+        """The audit trail, newest first."""
+        return self.audit.events(limit)
 
     # Releases.
 

@@ -10,6 +10,7 @@ import msgspec
 
 from nself_deploy.app import observe, recording, releases, standby
 from nself_deploy.app.executor import Executor
+from nself_deploy.app.recovery import Recovered, recover
 from nself_deploy.app.runner import Runner, stoppable
 from nself_deploy.app.world import World
 from nself_deploy.core import machine
@@ -17,6 +18,7 @@ from nself_deploy.core.document import StepLine, unchanged_step
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Release, Slot, StepStatus
 from nself_deploy.core.plan import Facts, Plan, Timing, plan_blue_green, plan_rollback
+from nself_deploy.core.recovery import Wish
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
 from nself_deploy.errors import NselfError, UsageError
 
@@ -45,7 +47,7 @@ async def deploy(world: World, timing: Timing, target: str, interrupted: asyncio
     await world.engine.info()
     observe.check_link(world)
     await world.router.observe()  # what is wrong with it is better said before a long build than after it
-    await recover(world, interrupted)
+    earlier = await _put_right(world, interrupted)
     await standby.expire(world)
     release, built = await stoppable(_timed_release(world), interrupted)
     facts = await _adopted(world, await observe.observe(world))
@@ -53,10 +55,10 @@ async def deploy(world: World, timing: Timing, target: str, interrupted: asyncio
     if plan.unchanged:
         nothing = unchanged_step(plan, built.seconds)
         world.watcher(nothing)
-        return Result(plan, None, (nothing,))
+        return Result(plan, None, (*earlier, nothing))
     world.watcher(built)
     confirm(plan)
-    return Result(plan, await _run(world, plan, facts, interrupted), (built,))
+    return Result(plan, await _run(world, plan, facts, interrupted), (*earlier, built))
 
 
 async def rollback(
@@ -69,37 +71,45 @@ async def rollback(
         StateFileError: a state file can't be understood.
     """
     recording.check_states(world, target)
-    await recover(world, interrupted)
+    earlier = await _put_right(world, interrupted)
     facts = await observe.observe(world)
     release = _rollback_release(world, facts, to)
     plan = plan_rollback(world.project, release, facts, timing, target)
     if not facts.standby_warm or facts.standby_release != release.id:
         await _images_are_here(world, release)
     confirm(plan)
-    return Result(plan, await _run(world, plan, facts, interrupted))
+    return Result(plan, await _run(world, plan, facts, interrupted), earlier)
 
 
-async def recover(world: World, interrupted: asyncio.Event) -> Run | None:
-    """Finish or undo a run whose process died."""
-    run = world.store.unfinished()
-    if run is None:
-        return None
-    world.progress(f"an earlier {run.plan.kind} ({run.id}) was interrupted; putting it right first")
-    run = await Runner(world, Executor(world).perform, interrupted).run(run, machine.Resumed())
-    if not run.ended:
-        failure = run.failure
-        raise NselfError(
-            f"The interrupted {run.plan.kind} {run.id} can't be put right yet: {failure.message if failure else ''}",
-            failure.remedy if failure else "",
-        )
-    return run
+async def resume(world: World, interrupted: asyncio.Event) -> Result | None:
+    """Finish an interrupted run if that is possible, else undo it; None when there is none.
+
+    Raises:
+        NselfError: it can't be put right now.
+    """
+    return _result(await recover(world, interrupted, Wish.RESUME))
+
+
+async def abort(world: World, interrupted: asyncio.Event) -> Result | None:
+    """Undo an interrupted run if that is possible, else finish it; None when there is none. Raises like `resume`."""
+    return _result(await recover(world, interrupted, Wish.ABORT))
+
+
+async def _put_right(world: World, interrupted: asyncio.Event) -> tuple[StepLine, ...]:
+    """What an earlier command left unfinished."""
+    found = await recover(world, interrupted, Wish.ONWARD)
+    return (found.line,) if found else ()
+
+
+def _result(found: Recovered | None) -> Result | None:
+    return Result(found.run.plan, found.run, (found.line,)) if found else None
 
 
 async def _run(world: World, plan: Plan, facts: Facts, interrupted: asyncio.Event) -> Run:
     started = world.clock.now()
     run = machine.new_run(f"{started[:19].replace('-', '').replace(':', '')}-{secrets.token_hex(3)}", plan, started)
-    if plan.candidate is not None and not (facts.standby is plan.candidate and facts.standby_release == plan.release):
-        world.store.set_slots({plan.candidate: SlotRecord(plan.release, SlotRole.CANDIDATE, started)})
+    taken = plan.candidate if not (facts.standby is plan.candidate and facts.standby_release == plan.release) else None
+    world.store.begin(run, {taken: SlotRecord(plan.release, SlotRole.CANDIDATE, started)} if taken else {})
     return await Runner(world, Executor(world).perform, interrupted).run(run, machine.Begin())
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from nself_deploy.app.observe import check_link
+from nself_deploy.app.recovery import standing
 from nself_deploy.app.world import Store, World
 from nself_deploy.core.machine import Phase, Run
 from nself_deploy.core.model import Slot, Split, slot_project
+from nself_deploy.core.recovery import Wish, decide
 from nself_deploy.core.slot_records import SlotRole, standby_slot
 from nself_deploy.core.times import seconds_between
 from nself_deploy.errors import NselfError, StateFileError
@@ -41,6 +43,14 @@ class RunStatus(msgspec.Struct, frozen=True):
     """Where it is, when it has not ended."""
 
 
+class RecoveryStatus(msgspec.Struct, frozen=True):
+    """What a command would do about the run that was interrupted."""
+
+    command: str
+    finish: bool
+    why: str
+
+
 class Status(msgspec.Struct, frozen=True):
     """What `status` prints."""
 
@@ -56,6 +66,8 @@ class Status(msgspec.Struct, frozen=True):
     """Who holds the lock."""
     problem: str = ""
     """A state file that can't be understood: deploys are refused because of it."""
+    recovery: tuple[RecoveryStatus, ...] = ()
+    """What each command would do about an interrupted run."""
 
 
 async def status(world: World) -> Status:
@@ -94,7 +106,17 @@ async def status(world: World) -> Status:
         engine=engine,
         holder=f"{owner.user}@{owner.host} (pid {owner.pid}): {owner.purpose}, since {owner.since}" if owner else "",
         problem=_problem(world),
+        recovery=await _recovery(world, under_way) if under_way and not owner and engine == "ok" else (),
     )
+
+
+_WISHES = {"nself deploy resume": Wish.RESUME, "nself deploy abort": Wish.ABORT, "the next deploy": Wish.ONWARD}
+
+
+async def _recovery(world: World, run: Run) -> tuple[RecoveryStatus, ...]:
+    found = await standing(world, run)
+    decisions = {command: decide(run, found, wish) for command, wish in _WISHES.items()}
+    return tuple(RecoveryStatus(command, made.finish, made.why) for command, made in decisions.items())
 
 
 def _problem(world: World) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nself_deploy.app.lifecycle import plain_containers
 from nself_deploy.app.proving import prove_routes
 from nself_deploy.app.world import World
-from nself_deploy.core.model import LABEL_PROJECT, Activate, Container, Role, Slot, slot_project
+from nself_deploy.core.model import LABEL_PROJECT, Activate, Container, Release, Role, Slot, slot_project
 from nself_deploy.core.plan import Facts
 from nself_deploy.core.slot_records import SlotRole, standby_slot
 from nself_deploy.errors import ConfigError, NselfError, StateFileError
@@ -89,15 +89,22 @@ def _healthy(world: World, live: Slot, found: list[Container]) -> bool:
     if release is None:
         return False
     expected = sum(s.replicas for s in release.apps())
-    running = [
-        c
-        for c in found
-        if c.release == release.id
-        and c.state == "running"
-        and c.health in ("", "healthy")
-        and c.service in release.services
-    ]
+    running = [c for c in found if _is_up(c, release) and c.service in release.services]
     return len([c for c in running if release.services[c.service].role is Role.APP]) >= expected
+
+
+async def all_healthy(world: World, slot: Slot, release: Release) -> bool:
+    """Whether every container that starts with the slot is there, of this release, and healthy."""
+    found = await _slot_containers(world, slot)
+    return all(
+        len([c for c in found if c.service == service.name and _is_up(c, release)]) >= service.replicas
+        for service in release.apps()
+        if service.activate is Activate.WITH_SLOT
+    )
+
+
+def _is_up(container: Container, release: Release) -> bool:
+    return container.release == release.id and container.state == "running" and container.health in ("", "healthy")
 
 
 async def _warm(world: World, slot: Slot, release_id: str) -> bool:

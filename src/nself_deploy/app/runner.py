@@ -16,6 +16,9 @@ from nself_deploy.core.effects import Effect
 from nself_deploy.core.machine import Event, Failure, Run
 from nself_deploy.errors import Exit, Interrupted, NselfError, Unhealthy
 
+REQUEST_POLL_S = 0.3
+"""How often the process that works on a run looks whether another terminal asks to abort it."""
+
 T = TypeVar("T")
 
 Perform = Callable[[Effect, Run], Awaitable[str]]
@@ -35,8 +38,13 @@ class Runner:
 
     async def run(self, run: Run, event: Event) -> Run:
         """Go on from `event` until the run has ended, or can't go on (then it is still unfinished in the journal)."""
-        if isinstance(event, machine.Begin):
-            self._world.store.begin(run)
+        watch = asyncio.ensure_future(self._watch_requests(run))
+        try:
+            return await self._loop(run, event)
+        finally:
+            watch.cancel()
+
+    async def _loop(self, run: Run, event: Event) -> Run:
         run, effects = machine.advance(run, event)
         while effects:
             for effect in effects:
@@ -72,6 +80,12 @@ class Runner:
         finally:
             stop.cancel()
 
+    async def _watch_requests(self, run: Run) -> None:
+        """Another terminal may ask for an orderly end too."""
+        while not self._world.store.meta(request_key(run)):
+            await self._world.clock.sleep(REQUEST_POLL_S)
+        self._interrupted.set()
+
     def _tell(self, run: Run, after: Run | None = None) -> None:
         """Tell the watcher of every step that changed (or of the one that starts)."""
         if after is None:
@@ -86,6 +100,11 @@ class Runner:
             changed = known.get(state.key) != state and not (current and state.key == current.key)
             if changed and state.status not in ("pending", "skipped"):
                 self._world.watcher(step_line(state))
+
+
+def request_key(run: Run) -> str:
+    """Where a request to abort a run is written down."""
+    return f"abort:{run.id}"
 
 
 async def stoppable(work: Coroutine[Any, Any, T], interrupted: asyncio.Event) -> T:

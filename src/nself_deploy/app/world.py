@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nself_deploy.app.ports import Clock, Compose, Engine, Lock, Prober, Router
+from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.document import StepLine
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Project, Release, Slot
@@ -19,8 +20,8 @@ from nself_deploy.core.state import BlueGreenState, RollbackState, StrategyState
 class Store(Protocol):
     """The journal with everything that must survive: runs, releases, slots, addresses."""
 
-    def begin(self, run: Run) -> None:
-        """A new run, durable when it returns."""
+    def begin(self, run: Run, slots: Mapping[Slot, SlotRecord] | None = None) -> None:
+        """A new run and the slots that it takes, in one transaction; durable when it returns."""
 
     def record(self, run: Run, kind: str, step: str, detail: str = "") -> int:
         """The run as it is now and one journal entry (`intent`, `outcome`, `note`), in one transaction; its number."""
@@ -28,8 +29,17 @@ class Store(Protocol):
     def unfinished(self) -> Run | None:
         """The run that was interrupted, if there is one."""
 
+    def run(self, run_id: str) -> Run | None:
+        """One run, as it is now."""
+
     def history(self, limit: int = 20) -> list[Run]:
         """Runs, newest first."""
+
+    def add_event(self, event: AuditEvent) -> AuditEvent:
+        """Add to the audit trail (a run's end is added by itself); the same id twice is one. Returns it as stored."""
+
+    def events(self, limit: int = 20) -> list[AuditEvent]:
+        """The audit trail, newest first."""
 
     def save_release(self, release: Release) -> None:
         """Keep a release's record."""

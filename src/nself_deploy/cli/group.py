@@ -43,6 +43,8 @@ class DeployGroup(click.Group):
         "status": "nself_deploy.cli.observe:status",
         "history": "nself_deploy.cli.observe:history",
         "rollback": "nself_deploy.cli.release:rollback",
+        "resume": "nself_deploy.cli.release:resume",
+        "abort": "nself_deploy.cli.release:abort",
         "expire-standby": "nself_deploy.cli.release:expire_standby",
     }
 

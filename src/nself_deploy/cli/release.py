@@ -63,6 +63,33 @@ def rollback(target: str | None, to: str, yes: bool, as_json: bool, directory: s
     return running.rollback(flags, directory, as_json=as_json, yes=yes, to=to)
 
 
+@click.command(short_help="Finish a deploy whose process died, or undo it if it can't be.")
+@common
+def resume(as_json: bool, directory: str) -> int:
+    """Finish a deploy or rollback whose process died (a power cut, a lost machine, kill -9), from where it was.
+
+    The new version must prove healthy anew. When it can't be finished it is undone, and users stay on, or return to,
+    the previous release (exit status 5). Nothing to resume is no error. The next deploy does the same by itself, but
+    prefers to undo what no user has seen; status says what would be done.
+    """
+    from nself_deploy.cli import recovering
+
+    return recovering.resume(directory, as_json=as_json)
+
+
+@click.command(short_help="Undo a deploy that runs, or whose process died.")
+@common
+def abort(as_json: bool, directory: str) -> int:
+    """Undo a deploy or rollback: one that runs in another terminal, or one whose process died.
+
+    Users stay on, or return to, the release that was live before it. A deploy that has proved itself under traffic is
+    past that: it is finished, and the exit status is 4; nself deploy rollback goes back. Nothing to abort is no error.
+    """
+    from nself_deploy.cli import recovering
+
+    return recovering.abort(directory, as_json=as_json)
+
+
 @click.command(hidden=True)
 @click.argument("seconds", type=float)
 @common

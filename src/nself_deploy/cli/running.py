@@ -103,7 +103,7 @@ def _changing(
 
     async def go() -> tuple[Result, str]:
         stop = asyncio.Event()
-        _on_signals(stop, lines)
+        on_signals(stop, lines)
         async with wiring.open_world(directory, flags, write=True) as opened, lines.ticking():
             settings, world = opened.settings, opened.world
             _check(settings)
@@ -199,7 +199,7 @@ def _meant(word: str, commands: list[str]) -> str:
     return f"Did you mean {near[0]}? " if near else ""
 
 
-def _on_signals(stop: asyncio.Event, lines: Lines) -> None:
+def on_signals(stop: asyncio.Event, lines: Lines) -> None:
     """The first Ctrl-C or SIGTERM undoes in order; the second stops at once. A lost terminal stops nothing."""
 
     def ask() -> None:

@@ -34,7 +34,9 @@ def show_status(found: Status, lines: Lines) -> None:
     if running is not None and found.holder:
         lines.note(f"under way: {running.kind} of {running.release}, at {running.step!r}, by {found.holder}")
     elif running is not None:
-        lines.note(f"interrupted: {running.kind} of {running.release}, at {running.step!r}; the next deploy mends it")
+        lines.note(f"interrupted: {running.kind} of {running.release}, at {running.step!r}")
+        ways = [(r.command, f"{'finishes' if r.finish else 'undoes'} it", r.why) for r in found.recovery]
+        lines.table(ways)
     elif found.holder:
         lines.note(f"under way: {found.holder}")
 

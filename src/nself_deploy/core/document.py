@@ -105,6 +105,12 @@ def unchanged_document(plan: Plan, steps: tuple[StepLine, ...] = (), duration_ms
     )
 
 
+def nothing_document(target: str = "local", strategy: str = "") -> Document:
+    """The document of a command that found nothing under way."""
+    line = StepLine("Nothing to do", StepStatus.DONE, 0.0, "no deploy was interrupted")
+    return Document(target, strategy, "", "", (line,), 0, success=True, rolled_back=False, final_percent=0, error="")
+
+
 def plan_document(plan: Plan, project: Project, settings: tuple[SettingLine, ...]) -> PlanDocument:
     """What `plan --json` prints."""
     return PlanDocument(

@@ -122,7 +122,9 @@ class Resumed(msgspec.Struct, frozen=True, tag=True):
     """The process that ran it died; another one goes on."""
 
     finish: bool = False
-    """Whether the observation allows to finish a run that is not committed yet; False turns it back."""
+    """Whether a run that is not committed yet is finished (see `recovery.decide`); False turns it back."""
+    aborted_by: str = ""
+    """The person who asked to turn it back, if somebody did."""
 
 
 Event = Begin | Done | Failed | Interrupt | Resumed
@@ -150,8 +152,8 @@ def advance(run: Run, event: Event) -> tuple[Run, tuple[Effect, ...]]:
             return _failed(run, failure, seconds)
         case Interrupt(reason, seconds):
             return _interrupted(run, reason, seconds)
-        case Resumed(finish):
-            return _resumed(run, finish)
+        case Resumed():
+            return _resumed(run, event)
 
 
 def _enter(run: Run) -> tuple[Run, tuple[Effect, ...]]:
@@ -192,14 +194,30 @@ def _interrupted(run: Run, reason: str, seconds: float) -> tuple[Run, tuple[Effe
     return _turn_back(msgspec.structs.replace(run, failure=failure, outcome=Outcome.INTERRUPTED))
 
 
-def _resumed(run: Run, finish: bool) -> tuple[Run, tuple[Effect, ...]]:
-    if run.phase is Phase.UNDO or run.committed or finish:
+def _resumed(run: Run, event: Resumed) -> tuple[Run, tuple[Effect, ...]]:
+    if run.phase is Phase.UNDO or run.committed:
         return _enter(run)
+    if event.finish:
+        return _enter(_back_to_proof(run))
     step = run.current()
     if step is not None:
         run = _mark(run, step.key, StepStatus.FAILED, 0.0, "the process that ran it ended")
-    failure = run.failure or Failure("the process that ran this deploy ended", exit_status=int(Exit.FAILED))
+    if event.aborted_by:
+        failure = Failure(f"aborted by {event.aborted_by}", exit_status=int(Exit.INTERRUPTED))
+        return _turn_back(msgspec.structs.replace(run, failure=failure, outcome=Outcome.INTERRUPTED))
+    failure = run.failure or Failure(f"the process that ran this {run.plan.kind} ended", exit_status=int(Exit.FAILED))
     return _turn_back(msgspec.structs.replace(run, failure=failure, outcome=run.outcome or Outcome.FAILED))
+
+
+def _back_to_proof(run: Run) -> Run:
+    """Where an uncommitted run goes on: what proved the candidate before the pause is done anew, and all after it."""
+    again = [n for n, step in enumerate(run.plan.steps[: run.position + 1]) if step.again]
+    position = min([run.position, *again])
+    anew = {step.key for step in run.plan.steps[position:]}
+    steps = tuple(
+        msgspec.structs.replace(s, status=StepStatus.PENDING, detail="") if s.key in anew else s for s in run.steps
+    )
+    return msgspec.structs.replace(run, position=position, steps=steps)
 
 
 def _turn_back(run: Run) -> tuple[Run, tuple[Effect, ...]]:

@@ -31,6 +31,8 @@ class Step(msgspec.Struct, frozen=True):
     commits: bool = False
     """Once this is done the run is finished rather than undone, whatever happens."""
     moves_traffic: bool = False
+    again: bool = False
+    """Done anew, with all that follows, when a run that was not committed is finished by another process."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -136,7 +138,7 @@ def plan_rollback(project: Project, release: Release, facts: Facts, timing: Timi
         live=facts.live,
         candidate=to,
         steps=(
-            Step("probe", f"Probe standby {to}", do.ProbeWarm(release.id, to)),
+            Step("probe", f"Probe standby {to}", do.ProbeWarm(release.id, to), again=True),
             *_switch(release, facts, to, timing),
         ),
         closing=(_record_unchanged(facts, facts.standby, facts.standby_release, timing.standby_s),),
@@ -170,7 +172,8 @@ def _prepare(project: Project, release: Release, facts: Facts, candidate: Slot, 
     router = project.router.service if project.router else ""
     steps = []
     if candidate in facts.occupied:
-        steps.append(Step("vacate", f"Remove {_was(facts, candidate)} {candidate}", do.RemoveSlot(candidate)))
+        remove, what = do.RemoveSlot(candidate), f"Remove {_was(facts, candidate)} {candidate}"
+        steps.append(Step("vacate", what, remove, undo=(Step("undo:vacate", f"Remove {candidate}", remove),)))
     steps.append(Step("networks", "Prepare networks", do.PrepareNetworks(release.id)))
     if facts.stopped_shared:
         steps.append(Step("shared", "Start shared services", do.StartShared(facts.stopped_shared)))
@@ -193,7 +196,7 @@ def _switch(release: Release, facts: Facts, to: Slot, timing: Timing) -> tuple[S
     if not warm:
         remove = Step("undo:start", f"Remove {to}", do.RemoveSlot(to))
         begin = do.StartSlot(release.id, to, timing.health_timeout_s)
-        steps.append(Step("start", f"Start {to}", begin, undo=(remove,)))
+        steps.append(Step("start", f"Start {to}", begin, undo=(remove,), again=True))
         prove = do.ProveHealth(release.id, to, timing.health_timeout_s, timing.min_uptime_s)
         steps.append(Step("health", f"Health check {to}", prove))
     steps.append(

@@ -1,0 +1,75 @@
+"""Putting right what was interrupted: by the next deploy, or because a person asks to resume or to abort.
+
+There is no second path: the machine goes on from the journalled run, by the decision of `core/recovery.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from nself_deploy.app import observe
+from nself_deploy.app.executor import Executor
+from nself_deploy.app.runner import REQUEST_POLL_S, Runner, request_key
+from nself_deploy.app.world import World
+from nself_deploy.core import machine
+from nself_deploy.core.document import StepLine
+from nself_deploy.core.machine import Run
+from nself_deploy.core.model import StepStatus
+from nself_deploy.core.recovery import Decision, Standing, Wish, decide
+from nself_deploy.errors import NselfError
+
+
+class Recovered(msgspec.Struct, frozen=True):
+    """An interrupted run, as it was put right."""
+
+    run: Run
+    decision: Decision
+    line: StepLine
+    """What was done about it, and why."""
+
+
+async def recover(world: World, interrupted: asyncio.Event, wish: Wish) -> Recovered | None:
+    """Finish or undo a run whose process died; None when there is none. The caller holds the lock.
+
+    Raises:
+        NselfError: it can't be put right now; it stays in the journal, and the next command tries again.
+    """
+    run = world.store.unfinished()
+    if run is None:
+        return None
+    decision = decide(run, await standing(world, run), wish)
+    name = f"Put right the interrupted {run.plan.kind} {run.id}"
+    world.watcher(StepLine(name, StepStatus.RUNNING))
+    world.watcher(line := StepLine(name, StepStatus.DONE, detail=decision.words))
+    world.store.record(run, "note", "", f"{wish.value} by {world.user}: {decision.words}")
+    event = machine.Resumed(decision.finish, world.user if wish is Wish.ABORT else "")
+    run = await Runner(world, Executor(world).perform, interrupted).run(run, event)
+    if not run.ended:
+        failure = run.failure
+        raise NselfError(
+            f"The interrupted {run.plan.kind} {run.id} can't be put right yet: {failure.message if failure else ''}",
+            failure.remedy if failure else "",
+            evidence=failure.evidence if failure else (),
+        )
+    return Recovered(run, decision, line)
+
+
+async def standing(world: World, run: Run) -> Standing:
+    """A fresh look at the run's candidate."""
+    slot, release = run.plan.candidate, world.store.release(run.plan.release)
+    healthy = slot is not None and release is not None and await observe.all_healthy(world, slot, release)
+    return Standing(world.router.split(), healthy)
+
+
+async def abort_of_another(world: World, run: Run) -> Run:
+    """Ask the process that works on `run` to undo it, and wait until it has ended (or the process is gone)."""
+    world.store.set_meta(request_key(run), world.user or "somebody")
+    while True:
+        now = world.store.run(run.id) or run
+        if now.ended or world.lock.owner() is None:
+            return now
+        step = now.current()
+        world.progress(f"asked; it is at {step.name!r}" if step else "asked")
+        await world.clock.sleep(REQUEST_POLL_S)

@@ -1,0 +1,82 @@
+"""What to do with a run whose process died: go on and finish it, or turn back. Pure; from the journal and a fresh look.
+
+    what was under way                        resume     abort      the next deploy or rollback
+    ----------------------------------------  ---------  ---------  ---------------------------
+    it was being undone                       undo on    undo on    undo on
+    it had proved itself under traffic        finish     finish     finish
+    users were on it, and it is healthy       finish     undo       finish
+    users were on it, and it is not healthy   undo       undo       undo
+    users had not reached it                  finish     undo       undo
+
+Finishing an uncommitted run proves the candidate's health anew: what was proved before the pause may not hold any more.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from nself_deploy.core.machine import Phase, Run
+from nself_deploy.core.model import Split
+
+
+class Wish(StrEnum):
+    """Who meets the interrupted run, and what they want."""
+
+    ONWARD = "onward"
+    """A new deploy or rollback wants to begin."""
+    RESUME = "resume"
+    """A person wants it to be finished if that is possible."""
+    ABORT = "abort"
+    """A person wants it undone if that is possible."""
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What a fresh look says about the run's candidate."""
+
+    split: Split | None
+    """Where the link sends requests now."""
+    candidate_healthy: bool
+    """All containers of the candidate's release run and are healthy."""
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """Which way the run goes on, and why."""
+
+    finish: bool
+    why: str
+
+    @property
+    def words(self) -> str:
+        """For people: `finish it: users are on …`."""
+        return f"{'finish' if self.finish else 'undo'} it: {self.why}"
+
+
+def decide(run: Run, standing: Standing, wish: Wish) -> Decision:
+    """Finish or turn back; see the table at the top.
+
+    Raises:
+        ValueError: the run has ended.
+    """
+    if run.ended:
+        raise ValueError(f"run {run.id} has ended")
+    name = run.plan.candidate or "the new release"
+    if run.phase is Phase.UNDO:
+        return Decision(False, "it was being undone already")
+    if run.committed:
+        return Decision(True, f"{name} had proved itself under traffic; only the end is missing")
+    if has_traffic(run, standing.split):
+        if not standing.candidate_healthy:
+            return Decision(False, f"users are on {name}, and it is not healthy")
+        if wish is Wish.ABORT:
+            return Decision(False, f"users are on {name}, and you asked to abort")
+        return Decision(True, f"users are on {name} already, and it is healthy")
+    if wish is Wish.RESUME:
+        return Decision(True, f"users have not reached {name} yet; its health is proved anew first")
+    return Decision(False, f"users have not reached {name}, so nobody misses it")
+
+
+def has_traffic(run: Run, split: Split | None) -> bool:
+    """Whether the link sends any requests to the run's candidate."""
+    return split is not None and run.plan.candidate is not None and split.percent_of(run.plan.candidate) > 0
