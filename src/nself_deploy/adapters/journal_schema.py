@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -10,6 +11,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from nself_deploy.adapters.durable_files import (
     create_temp,
@@ -74,6 +76,18 @@ MIGRATIONS: tuple[str, ...] = (
         UNIQUE (network, host)
     ) WITHOUT ROWID;
     CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE audit_events (
+        number INTEGER NOT NULL PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        hash TEXT NOT NULL,
+        document TEXT NOT NULL
+    );
+    CREATE TRIGGER audit_events_stay BEFORE UPDATE ON audit_events
+    BEGIN SELECT RAISE(ABORT, 'audit events are never changed'); END;
+    CREATE TRIGGER audit_events_last BEFORE DELETE ON audit_events
+    BEGIN SELECT RAISE(ABORT, 'audit events are never removed'); END;
     """,
 )
 """The statements that lead from version N to N + 1; `PRAGMA user_version` counts them. Never change one, add one."""
@@ -251,7 +265,7 @@ def _migrate(db: sqlite3.Connection, version: int, migrations: Sequence[str]) ->
         # Another process may have done it while we waited.
         (version,) = db.execute("PRAGMA user_version").fetchone()
         for script in migrations[version:]:
-            for statement in filter(str.strip, script.split(";")):
+            for statement in _statements(script):
                 db.execute(statement)
         db.execute(f"PRAGMA user_version = {len(migrations)}")
         db.execute("COMMIT")
@@ -259,6 +273,25 @@ def _migrate(db: sqlite3.Connection, version: int, migrations: Sequence[str]) ->
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script; those of a trigger's body belong to the trigger."""
+    statement = ""
+    for part in script.split(";"):
+        statement += part + ";"
+        if not part.strip() and statement.strip() == ";":
+            statement = ""
+        elif sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def as_migrated(sql: str) -> list[tuple[Any, ...]]:
+    """The rows of a query in a database that was just made."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        _migrate(db, 0, MIGRATIONS)
+        return db.execute(sql).fetchall()
 
 
 def identity(path: Path) -> tuple[int, int]:

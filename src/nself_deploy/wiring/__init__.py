@@ -21,7 +21,7 @@ from nself_deploy.adapters.lock import FileLock
 from nself_deploy.adapters.project_files import find_project_files, write_override
 from nself_deploy.adapters.release_files import ReleaseFiles
 from nself_deploy.adapters.state_files import StateFiles
-from nself_deploy.adapters.system import SystemClock, git_info, lock_owner, user_name
+from nself_deploy.adapters.system import SystemClock, git_info, host_name, lock_owner, user_name
 from nself_deploy.app.ports import Clock, Engine
 from nself_deploy.app.world import World
 from nself_deploy.core.effects import KeepWarm
@@ -149,7 +149,8 @@ async def open_world(directory: str, flags: Mapping[str, object], *, write: bool
             "Run nself deploy init, which says what is missing.",
             where=source.locate(()),
         )
-    with contextlib.closing(Journal.open(root, create=write)) as journal:
+    actor = f"{user_name()}@{host_name()}"
+    with contextlib.closing(Journal.open(root, create=write, actor=actor)) as journal:
         try:
             yield Opened(await _world(root, source, engine, routed, journal), settings)
         finally:

@@ -1,0 +1,267 @@
+"""The audit trail: what was done, by whom, how it ended; each event carries the hash of the one before it (no I/O).
+
+A record's hash is the sha256 of its document as stored, and the document holds its own number, its id and the hash of
+the record before it. So a record that was changed, removed or moved breaks the chain, and one that is missing at the
+end is missed by the head, which is kept in two places.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from enum import StrEnum
+
+import msgspec
+
+from nself_deploy.core.machine import Run
+from nself_deploy.core.times import seconds_between
+
+NOTHING_BEFORE = "0" * 64
+"""The hash before the first event."""
+
+TEXT_LIMIT = 2000
+"""Characters of a text that are kept."""
+
+LIST_LIMIT = 200
+
+Detail = str | int | bool | list[str]
+
+
+class EventType(StrEnum):
+    """Events that are not the end of a run; those are called like the run's kind (`deploy`, `rollback`)."""
+
+    RESUME = "resume"
+    """A run whose process died is finished or undone."""
+    LOCK_TAKE_OVER = "lock-take-over"
+    """The lock of an owner who is gone was taken."""
+
+
+class Trigger(StrEnum):
+    """What set an event off."""
+
+    COMMAND = "command"
+    RECOVERY = "recovery"
+    """The run's own process died; another one ended it."""
+
+
+class AuditEvent(msgspec.Struct, frozen=True):
+    """One event. `id`, `number`, `actor`, `timestamp` and the hashes are given to it when it is stored."""
+
+    event_type: str
+    environment: str
+    """local, staging, prod."""
+    outcome: str
+    service: str = ""
+    """Empty when it was about all of the project's services."""
+    reason: str = ""
+    prior_version: str = ""
+    """Release id that was live before."""
+    error: str = ""
+    triggered_by: str = Trigger.COMMAND.value
+    actor: str = ""
+    """Who: `user@host`."""
+    timestamp: str = ""
+    metadata: dict[str, Detail] = {}
+    id: str = ""
+    """The same id is stored once only; without one it gets one of its own."""
+    number: int = 0
+    """Counts from 1 without gaps."""
+    previous_hash: str = ""
+    hash: str = ""
+
+
+class Record(msgspec.Struct, frozen=True):
+    """An event as it is stored."""
+
+    number: int
+    id: str
+    hash: str
+    document: str
+    """The event as JSON (sorted keys, no spaces), all but its hash."""
+
+
+class Anchor(msgspec.Struct, frozen=True):
+    """How far the trail went, kept outside of the database; `Anchor()` when there is no event."""
+
+    count: int = 0
+    hash: str = NOTHING_BEFORE
+
+
+class Head(msgspec.Struct, frozen=True):
+    """How far the trail goes, kept beside the events."""
+
+    count: int = 0
+    hash: str = NOTHING_BEFORE
+    before: int = 0
+    """The count before the newest transaction: the anchor is written after it, so a crash may leave it there."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Something that is wrong with the trail."""
+
+    number: int
+    """Of the event; 0 when it is about the trail as a whole."""
+    what: str
+
+
+def run_ended(run: Run, now: str, trigger: Trigger) -> AuditEvent:
+    """The one event of a run's end; made twice, it has the same id."""
+    plan, steps = run.plan, [f"{s.name}: {s.status.value}" for s in run.steps]
+    failed = run.failure is not None and run.outcome != "done"
+    return AuditEvent(
+        event_type=plan.kind.value,
+        environment=plan.target,
+        outcome=run.outcome.value if run.outcome else "",
+        prior_version=plan.previous_release,
+        error=run.failure.message if run.failure and failed else "",
+        triggered_by=trigger.value,
+        metadata={
+            "run": run.id,
+            "project": plan.project,
+            "release": plan.release,
+            "strategy": plan.strategy.value,
+            "candidate": plan.candidate.value if plan.candidate else "",
+            "rolled_back": run.rolled_back,
+            "duration_ms": max(round(seconds_between(run.started_at, now) * 1000), 0),
+            "steps": steps,
+        },
+        id=f"{run.id}-{plan.kind.value}",
+    )
+
+
+def resumed(run: Run, decision: str, reason: str) -> AuditEvent:
+    """A note that a run whose process died goes on.
+
+    Args:
+        run: as it was left.
+        decision: `finish` or `undo`.
+        reason: why this way.
+    """
+    step = run.current()
+    return AuditEvent(
+        event_type=EventType.RESUME.value,
+        environment=run.plan.target,
+        outcome=decision,
+        reason=reason,
+        prior_version=run.plan.previous_release,
+        triggered_by=Trigger.RECOVERY.value,
+        metadata={"run": run.id, "release": run.plan.release, "step": step.name if step else ""},
+    )
+
+
+def lock_taken_over(environment: str, owner: str, purpose: str, since: str, reason: str) -> AuditEvent:
+    """A note that the lock of an owner who is gone was taken.
+
+    Args:
+        environment: local, staging, prod.
+        owner: who held it: user, host, process.
+        purpose: what for.
+        since: when it was taken.
+        reason: how we know that the owner is gone.
+    """
+    return AuditEvent(
+        event_type=EventType.LOCK_TAKE_OVER.value,
+        environment=environment,
+        outcome="done",
+        reason=reason,
+        metadata={"owner": owner, "purpose": purpose, "since": since},
+    )
+
+
+def seal(event: AuditEvent, number: int, previous_hash: str) -> Record:
+    """The record of an event at its place in the chain. Its texts are cut to what is kept."""
+    fields = msgspec.structs.asdict(event) | {"number": number, "previous_hash": previous_hash}
+    del fields["hash"], fields["metadata"]
+    details = {_text(name): _kept(value) for name, value in event.metadata.items()}
+    kept = {name: _kept(value) for name, value in fields.items()} | {"metadata": details}
+    document = msgspec.json.encode(kept, order="sorted").decode()
+    return Record(number, str(kept["id"]), digest(document), document)
+
+
+def opened(record: Record) -> AuditEvent:
+    """The event of a record.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    return msgspec.structs.replace(msgspec.json.decode(record.document, type=AuditEvent), hash=record.hash)
+
+
+def digest(document: str) -> str:
+    """The hash of a document."""
+    return hashlib.sha256(document.encode()).hexdigest()
+
+
+def fits(anchor: Anchor, head: Head, hash_at: Callable[[int], str]) -> bool:
+    """Whether the anchor is one that our own writers left, at the latest when they died before they wrote it again.
+
+    Args:
+        anchor: what is kept outside.
+        head: what is kept beside the events.
+        hash_at: the hash of the event with this number, empty when there is none; `NOTHING_BEFORE` for 0.
+    """
+    return head.before <= anchor.count <= head.count and hash_at(anchor.count) == anchor.hash
+
+
+def verify(records: Sequence[Record], head: Head, anchor: Anchor) -> tuple[Finding, ...]:
+    """Everything that is wrong with the trail, in the order of the events; empty when it is whole."""
+    hashes = {0: NOTHING_BEFORE} | {record.number: record.hash for record in records}
+    findings = [*_chain(records)]
+    newest = max(hashes)
+    if head.count > newest:
+        findings.append(Finding(newest + 1, f"is missing, with all after it: {head.count} were written."))
+    elif head.count < newest:
+        findings.append(Finding(head.count + 1, f"is more than was written: {head.count} were."))
+    elif hashes[newest] != head.hash:
+        findings.append(Finding(newest, "is not the one that was written last."))
+    if not fits(anchor, head, lambda number: hashes.get(number, "")):
+        findings.append(_misfit(anchor, head, hashes))
+    return tuple(findings)
+
+
+def _chain(records: Iterable[Record]) -> Iterable[Finding]:
+    expected, before = 1, NOTHING_BEFORE
+    for record in records:
+        if record.number != expected:
+            yield Finding(expected, "is missing.")
+        what = _fault(record, before if record.number == expected else "")
+        if what:
+            yield Finding(record.number, what)
+        expected, before = record.number + 1, record.hash
+
+
+def _fault(record: Record, before: str) -> str:
+    """What is wrong with one record; `before` is empty when the one before it is missing."""
+    if digest(record.document) != record.hash:
+        return "was changed after it was written."
+    try:
+        event = opened(record)
+    except ValueError as error:
+        return f"can't be read: {error}."
+    if (event.number, event.id) != (record.number, record.id):
+        return f"stands in the place of another: it was written as event {event.number} ({event.id})."
+    if before and event.previous_hash != before:
+        return "does not follow the event before it: one of the two was replaced."
+    return ""
+
+
+def _misfit(anchor: Anchor, head: Head, hashes: dict[int, str]) -> Finding:
+    if anchor.count > max(hashes):
+        what = f"is missing, with all after it: the anchor knows {anchor.count} events."
+        return Finding(max(hashes) + 1, what)
+    if anchor.count < head.before:
+        what = f"the anchor knows {anchor.count} events only, of {head.count}: it was replaced or removed."
+        return Finding(0, what)
+    return Finding(anchor.count, "is not the one that the anchor knows.")
+
+
+def _kept(value: Detail) -> Detail:
+    """What is stored of a value: valid UTF-8, bounded."""
+    if isinstance(value, str):
+        return _text(value)
+    return [_text(line) for line in value[:LIST_LIMIT]] if isinstance(value, list) else value
+
+
+def _text(text: str) -> str:
+    clean = text.encode("utf-8", "replace").decode()
+    return clean if len(clean) <= TEXT_LIMIT else clean[:TEXT_LIMIT] + " [cut]"
