@@ -279,7 +279,7 @@ services:
         await DockerCompose().up(name, [second], ["b"])
 
     assert port in caught.value.what
-    assert "that port" in caught.value.remedy
+    assert f"Stop what holds 127.0.0.1:{port}" in caught.value.remedy
 
 
 async def test_down_removes_a_slot_without_a_file_and_keeps_what_is_not_ours(tmp_path: Path, name: str) -> None:

@@ -222,7 +222,9 @@ def test_a_service_that_restarts_in_the_middle_of_a_deploy_keeps_its_address(two
     assert crashes == 3
     assert web_report.failed == 0, f"nobody asks the api for a page\n{told(web_report)}"
     assert set(api_report.per_release) <= {before, f"{stack.name}/api/6", ""}, told(api_report)
-    assert api_report.failed_between("moved") == [], told(api_report)
+    # What was sent to the old one before the move, while it was down, may take a second to fail.
+    lost = [a for a in api_report.failed_between("moved") if a.sent > api_report.moment("moved")]
+    assert lost == [], told(api_report)
     (restarted,) = json.loads(docker("inspect", api))
     assert restarted["RestartCount"] >= 1
     wait_for(lambda: fixed_addresses(api) == fixed, "the old api at its own addresses")

@@ -295,13 +295,18 @@ async def test_two_projects_share_one_nginx(host: HostBench) -> None:
         assert await routers["shop-two"].in_flight(Slot.BLUE) == 1
         blue.release()
         assert (await waiting).status == 200
-        first, other_log = (_lines(r.base_spec().log_directory) for r in routers.values())
-        assert first and all('"route":"web_1111"' in line for line in first)
-        assert len(other_log) == 2 and all('"route":"two_web_2222"' in line for line in other_log)
+        first, second_log = (r.base_spec().log_directory for r in routers.values())
+        await until(lambda: _has_lines(second_log, 2), "nginx writes a line after it has sent the answer")
+        assert _lines(first) and all('"route":"web_1111"' in line for line in _lines(first))
+        assert all('"route":"two_web_2222"' in line for line in _lines(second_log))
 
 
 def _lines(directory: str) -> list[str]:
     return Path(directory, "access.log").read_text().splitlines()
+
+
+async def _has_lines(directory: str, count: int) -> bool:
+    return len(_lines(directory)) == count
 
 
 async def _held(number: int) -> bool:

@@ -99,8 +99,8 @@ async def _await_router(world: World, service: Service) -> None:
 async def _answers(world: World) -> bool:
     try:
         state = await world.router.observe()
-    except RouterError:
-        return False  # it ended while it was asked
+    except InfrastructureError:
+        return False  # it ended while it was asked (an engine that is gone is said by the next question)
     return state.running and bool(state.loaded_tree)
 
 
