@@ -102,6 +102,11 @@ class DockerEngine:
         """Whether there is a network of this name."""
         return bool(await self._networks.named(name))
 
+    async def attached(self, network: str) -> dict[str, str]:
+        """Names of the running containers on a network, with their IPv4 addresses."""
+        found = [c for answer in await self._networks.named(network) for c in (answer.get("Containers") or {}).values()]
+        return {str(c["Name"]): str(c.get("IPv4Address") or "").partition("/")[0] for c in found}
+
     async def connect(self, network: str, container_id: str, aliases: Sequence[str] = ()) -> None:
         """Attach a container to a network."""
         await self._networks.connect(network, container_id, aliases)

@@ -122,7 +122,15 @@ class NginxRouter:
             split=self._store.split(),
             tree=fingerprint(files) if files else "",
             loaded_tree=loaded,
+            recording=self._store.recording(),
         )
+
+    async def refused(self) -> RouterError | None:
+        """Nginx's words against its files as they are now; None when it would load them, or does not run."""
+        if not await self._control.find():
+            return None
+        accepted, words = await self._control.check()
+        return None if accepted else refusal(words, self._control.mounts)
 
     async def install(self, spec: TreeSpec) -> str:
         """Write, check, load and confirm the generated files; see the port."""

@@ -14,6 +14,7 @@ import msgspec
 from nself_deploy.core.model import Container, PinnedImage, Probe, Release, Route, Slot, SlotNetwork, Split
 from nself_deploy.core.routing import TreeSpec
 
+from nself_deploy.errors import RouterError
 Progress = Callable[[str], None]
 """Called with one line of text, for a person who waits."""
 
@@ -71,6 +72,9 @@ class Engine(Protocol):
         """Whether a network of this name exists, whoever made it."""
 
     async def connect(self, network: str, container_id: str, aliases: Sequence[str] = ()) -> None:
+    async def attached(self, network: str) -> dict[str, str]:
+        """Names of the running containers on a network, with their IPv4 addresses; none when it is gone."""
+
         """Attach a running container to a network."""
 
     async def ensure_volume(self, project: str, volume: str, config: dict[str, Any]) -> None:
@@ -151,6 +155,8 @@ class RouterState(msgspec.Struct, frozen=True):
     loaded_tree: str = ""
     """Fingerprint that the running nginx answers with, empty when it doesn't answer."""
 
+    recording: bool = False
+    """Whether the access log is kept."""
 
 class Router(Protocol):
     """The nginx that users' requests come through."""
@@ -162,6 +168,9 @@ class Router(Protocol):
         """Its state; no error when it is down."""
 
     async def install(self, spec: TreeSpec) -> str:
+    async def refused(self) -> RouterError | None:
+        """Nginx's words against its files as they are on the disk now (`nginx -t`); None when it would load them."""
+
         """Write the generated files and let nginx read them if it runs: `nginx -t`, a reload if they differ, an answer.
 
         Returns the fingerprint. On a refusal the old files are back and RouterError carries nginx's words. Creates the
