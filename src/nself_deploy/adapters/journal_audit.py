@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from nself_deploy.adapters.durable_files import read_bounded, write_atomic
-from nself_deploy.adapters.journal_schema import RESTORE, as_migrated
+from nself_deploy.adapters.journal_schema import ANCHOR_FILE, RESTORE, as_migrated
 from nself_deploy.core.audit import (
     NOTHING_BEFORE,
     Anchor,
@@ -31,9 +31,6 @@ from nself_deploy.core.audit import (
     verify,
 )
 from nself_deploy.errors import InfrastructureError, NselfError, StateFileError
-
-ANCHOR_FILE = "audit.head"
-"""Beside the database."""
 
 _HEAD = "audit"
 """The head's key in the journal's words."""

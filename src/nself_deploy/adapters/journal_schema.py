@@ -26,6 +26,9 @@ from nself_deploy.errors import InfrastructureError, NselfError, StateFileError
 APPLICATION_ID = 0x6E73656C
 BUSY_TIMEOUT_S = 5.0
 
+ANCHOR_FILE = "audit.head"
+"""Beside the database: how far its audit trail goes."""
+
 _ROOM = 64 * 1024
 
 RESTORE = "Restore it from a backup; deploys stay refused until then, and traffic stays where it is."
@@ -177,7 +180,9 @@ def open_database(path: Path, create: bool, migrations: Sequence[str] = MIGRATIO
 def _refuse_orphans(path: Path) -> None:
     """A missing database is only a beginning when nothing speaks of an earlier one."""
     releases = path.parent / "releases"
-    traces = [p for p in (path.with_name(path.name + "-wal"), releases) if os.path.lexists(p)]
+    traces = [
+        p for p in (path.with_name(path.name + "-wal"), path.with_name(ANCHOR_FILE), releases) if os.path.lexists(p)
+    ]
     with mapped(releases, "read"):
         if traces == [releases] and releases.is_dir() and not any(releases.iterdir()):
             traces = []

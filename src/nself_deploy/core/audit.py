@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
-from nself_deploy.core.machine import Run
+from nself_deploy.core.machine import Outcome, Run
 from nself_deploy.core.times import seconds_between
 
 NOTHING_BEFORE = "0" * 64
@@ -27,13 +28,8 @@ LIST_LIMIT = 200
 Detail = str | int | bool | list[str]
 
 
-class EventType(StrEnum):
-    """Events that are not the end of a run; those are called like the run's kind (`deploy`, `rollback`)."""
-
-    RESUME = "resume"
-    """A run whose process died is finished or undone."""
-    LOCK_TAKE_OVER = "lock-take-over"
-    """The lock of an owner who is gone was taken."""
+LOCK_TAKE_OVER = "lock-take-over"
+"""Type of the event that the lock of an owner who is gone was taken. A run's end is called like its kind."""
 
 
 class Trigger(StrEnum):
@@ -54,6 +50,7 @@ class AuditEvent(msgspec.Struct, frozen=True):
     service: str = ""
     """Empty when it was about all of the project's services."""
     reason: str = ""
+    """Why it was done, or why it was stopped."""
     prior_version: str = ""
     """Release id that was live before."""
     error: str = ""
@@ -107,13 +104,14 @@ class Finding(msgspec.Struct, frozen=True):
 def run_ended(run: Run, now: str, trigger: Trigger) -> AuditEvent:
     """The one event of a run's end; made twice, it has the same id."""
     plan, steps = run.plan, [f"{s.name}: {s.status.value}" for s in run.steps]
-    failed = run.failure is not None and run.outcome != "done"
+    message = run.failure.message if run.failure else ""
     return AuditEvent(
         event_type=plan.kind.value,
         environment=plan.target,
         outcome=run.outcome.value if run.outcome else "",
+        reason=message if run.outcome is Outcome.INTERRUPTED else "",
         prior_version=plan.previous_release,
-        error=run.failure.message if run.failure and failed else "",
+        error=message if run.outcome is Outcome.FAILED else "",
         triggered_by=trigger.value,
         metadata={
             "run": run.id,
@@ -129,26 +127,6 @@ def run_ended(run: Run, now: str, trigger: Trigger) -> AuditEvent:
     )
 
 
-def resumed(run: Run, decision: str, reason: str) -> AuditEvent:
-    """A note that a run whose process died goes on.
-
-    Args:
-        run: as it was left.
-        decision: `finish` or `undo`.
-        reason: why this way.
-    """
-    step = run.current()
-    return AuditEvent(
-        event_type=EventType.RESUME.value,
-        environment=run.plan.target,
-        outcome=decision,
-        reason=reason,
-        prior_version=run.plan.previous_release,
-        triggered_by=Trigger.RECOVERY.value,
-        metadata={"run": run.id, "release": run.plan.release, "step": step.name if step else ""},
-    )
-
-
 def lock_taken_over(environment: str, owner: str, purpose: str, since: str, reason: str) -> AuditEvent:
     """A note that the lock of an owner who is gone was taken.
 
@@ -160,7 +138,7 @@ def lock_taken_over(environment: str, owner: str, purpose: str, since: str, reas
         reason: how we know that the owner is gone.
     """
     return AuditEvent(
-        event_type=EventType.LOCK_TAKE_OVER.value,
+        event_type=LOCK_TAKE_OVER,
         environment=environment,
         outcome="done",
         reason=reason,
@@ -185,6 +163,16 @@ def opened(record: Record) -> AuditEvent:
         ValueError: it holds none.
     """
     return msgspec.structs.replace(msgspec.json.decode(record.document, type=AuditEvent), hash=record.hash)
+
+
+def exported(record: Record) -> str:
+    """One line of JSON: the document as it is stored, and its hash.
+
+    Raises:
+        ValueError: the document can't be read.
+    """
+    fields = msgspec.json.decode(record.document, type=dict[str, Any])
+    return msgspec.json.encode(fields | {"hash": record.hash}, order="sorted").decode()
 
 
 def digest(document: str) -> str:
