@@ -1,0 +1,271 @@
+"""Playing one history: the commands of a schedule in a simulated world, and what had to hold."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nself_deploy.app import deploy as use_cases
+from nself_deploy.app.standby import take_lock, wait_and_expire
+from nself_deploy.app.world import World
+from nself_deploy.core.document import StepLine
+from nself_deploy.core.effects import KeepWarm
+from nself_deploy.core.machine import Outcome
+from nself_deploy.core.model import Slot, Split
+from nself_deploy.core.plan import Plan
+from nself_deploy.errors import NselfError, StateFileError
+from tests.simulation import beginnings, shop
+from tests.simulation.engine import SimCompose, SimEngine, SimProber
+from tests.simulation.invariants import Watch, at_end
+from tests.simulation.loop import Stuck
+from tests.simulation.process import Fault, Killed, Process
+from tests.simulation.router import SimRouter, base_tree
+from tests.simulation.schedule import Command, Schedule
+from tests.simulation.seams import deterministic
+from tests.simulation.shocks import restart_all, shock
+from tests.simulation.store import SimClock, SimFiles, SimLock, SimStates, SimStore
+from tests.simulation.world import EPOCH, SimWorld
+
+PATIENCE_S = 1500.0
+"""Virtual seconds that one command may take."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """How a history went."""
+
+    violations: tuple[str, ...]
+    digest: int
+    """Of all events in their order: equal histories have equal ones."""
+    events: int
+    fired: int
+    """Faults that happened."""
+    seconds: float
+    """Virtual time."""
+    log: tuple[str, ...] = ()
+
+
+class History:
+    """One history."""
+
+    def __init__(self, schedule: Schedule, *, verbose: bool = False) -> None:
+        self.schedule = schedule
+        self.world = SimWorld(schedule.salt, schedule.shape)
+        self.world.log = [] if verbose else None
+        self.watch = Watch(self.world)
+        self._setting = 0
+        self._background: list[asyncio.Task[None]] = []
+        self._processes: list[Process] = []
+
+    def play(self) -> Report:
+        """From the beginning to the last command that is left in peace."""
+        world = self.world
+        with deterministic(world):
+            try:
+                world.loop.run_until_complete(self._play())
+            except Stuck as stuck:
+                self.watch.fail(5, str(stuck))
+            finally:
+                for task in asyncio.all_tasks(world.loop):
+                    task.cancel()
+                world.loop.run_until_complete(asyncio.sleep(0))
+                world.loop.close()
+        fired = sum(p.fired for p in self._processes)
+        return Report(
+            tuple(self.watch.found), world.digest, world.events, fired, world.now, tuple(world.log or ())
+        )
+
+    async def _play(self) -> None:
+        beginnings.begin(self.world, self.schedule.beginning)
+        self.watch.begin()
+        if self.schedule.beginning == "standby":
+            await self._deploy("v0", ())
+            beginnings.push(self.world, "good")
+            await self._deploy("v1", ())
+        elif self.schedule.beginning == "live":
+            await self._deploy("v0", ())
+        for number, command in enumerate(self.schedule.commands):
+            await self._command(number, command)
+            if self.watch.found:
+                return
+        await self._finish()
+
+    async def _deploy(self, name: str, faults: tuple[Fault, ...]) -> bool:
+        return await self._run(name, "deploy", faults)
+
+    async def _command(self, number: int, command: Command) -> None:
+        await asyncio.sleep(command.pause)
+        if command.version:
+            beginnings.push(self.world, command.version)
+        if command.setting:
+            self._set(command.setting)
+        self.watch.promise = self.world.served()
+        self.world.note("world", f"--- {command.kind} {command.version} (users served: {self.watch.promise})")
+        second = None
+        if command.second:
+            second = asyncio.ensure_future(self._later(number, command))
+        await self._run(f"p{number}", command.kind, command.faults)
+        if second is not None:
+            await second
+
+    async def _later(self, number: int, command: Command) -> None:
+        await asyncio.sleep(command.second_after)
+        await self._run(f"q{number}", command.second, command.second_faults)
+
+    def _set(self, setting: int) -> None:
+        self._setting = setting
+        self.world.project = shop.project(self.world.shape, setting)
+
+    async def _run(self, name: str, kind: str, faults: tuple[Fault, ...]) -> bool:
+        """One process from its start to its end; whether it ended well."""
+        process = Process(self.world, name, faults, shock)
+        self._processes.append(process)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await self._use_case(process, kind)
+        except Killed:
+            if process.alive:
+                self.watch.fail(5, f"{name} was killed and lives")
+        except NselfError as error:
+            self.world.note(name, f"{type(error).__name__}: {error}")
+            self._secret(name, f"{error} {error.evidence}")
+        except TimeoutError:
+            self.watch.fail(5, f"{kind} ({name}) had no end after {PATIENCE_S:g} s")
+        except Exception:  # a traceback that users would see
+            self.watch.fail(5, f"{kind} ({name}) broke: {traceback.format_exc(limit=-4)}")
+        return False
+
+    async def _use_case(self, process: Process, kind: str) -> bool:
+        world, timing = self._world(process), self.schedule.shape.timing
+        await take_lock(world, kind)
+        try:
+            result = await _CALLS[kind](world, timing, process.interrupted)
+        finally:
+            world.lock.release()
+        if result is None or result.run is None:
+            self.world.note(process.name, "nothing to do")
+            return True
+        self.world.note(process.name, f"ended {result.run.outcome} {result.run.failure}")
+        self._secret(process.name, f"{result.run.steps} {result.run.failure} {result.plan.changes}")
+        done = result.run.outcome is Outcome.DONE
+        if done:
+            self._schedule_expiry(result.plan)
+        return done
+
+    def _schedule_expiry(self, plan: Plan) -> None:
+        warm = [step.effect for step in plan.steps if isinstance(step.effect, KeepWarm)]
+        for effect in warm:
+            self._background.append(asyncio.ensure_future(self._expire(effect.seconds + 1)))
+
+    async def _expire(self, seconds: float) -> None:
+        process = Process(self.world, f"expiry{len(self._background)}", (), shock)
+        try:
+            await asyncio.sleep(seconds)
+            await wait_and_expire(self._world(process), 0)
+        except NselfError as error:
+            self.world.note(process.name, f"{type(error).__name__}: {error}")
+        except Exception:  # as above
+            self.watch.fail(5, f"the standby's end broke: {traceback.format_exc(limit=-4)}")
+
+    def _world(self, process: Process) -> World:
+        clock = SimClock(process, EPOCH)
+
+        def watcher(line: StepLine) -> None:
+            self._secret(process.name, f"{line.name} {line.detail}")
+
+        def progress(line: str) -> None:
+            self._secret(process.name, line)
+
+        return World(
+            root=Path(shop.ROOT),
+            engine=SimEngine(process),
+            compose=SimCompose(process),
+            router=SimRouter(process),
+            prober=SimProber(process),
+            store=SimStore(process, clock.now),
+            states=SimStates(process),
+            files=SimFiles(process),
+            lock=SimLock(process, clock.now),
+            clock=clock,
+            project=self.world.project,
+            tree=base_tree,
+            user="ann",
+            git=("", False),
+            watcher=watcher,
+            progress=progress,
+        )
+
+    def _secret(self, name: str, text: str) -> None:
+        if shop.SECRET in text:
+            self.watch.fail(9, f"{name} told the secret: {text[:200]}")
+
+    async def _finish(self) -> None:
+        """All faults off, a person puts right what the remedies ask for, and one more deploy: the end is clean."""
+        world = self.world
+        world.engine_back, world.refusals, world.disk.full = -1.0, 0, 0
+        await asyncio.sleep(1.0)
+        restart_all(world)
+        world.happened(None, "a person starts what stopped")
+        if world.link_lost and world.disk.split is None:
+            self._restore_link()
+        beginnings.push(world, "good")
+        await asyncio.sleep(3.0)
+        self.watch.promise = world.served()
+        for attempt in range(2):
+            if await self._deploy(f"last{attempt}", ()):
+                break
+        else:
+            self.watch.fail(5, "a deploy that is left in peace does not succeed")
+            return
+        for problem in at_end(world):
+            self.watch.fail(5, problem)
+        await self._wait_for_the_standby()
+
+    def _restore_link(self) -> None:
+        slots = self.world.disk.saved.slots
+        live = next((s for s in (Slot.BLUE, Slot.GREEN) if s in slots and slots[s].role == "live"), None)
+        if live is not None:
+            self._point(Split.all_to(live))
+
+    def _point(self, split: Split) -> None:
+        self.world.retarget(lambda: setattr(self.world.disk, "split", split))
+        self.world.happened(None, f"a person links {split.name} again")
+
+    async def _wait_for_the_standby(self) -> None:
+        """Also the standby goes when its time is over."""
+        await asyncio.sleep(self.schedule.shape.timing.standby_s + 8.0)
+        for task in self._background:
+            await task
+        for problem in at_end(self.world):
+            self.watch.fail(5, f"{problem} (later)")
+        live = self.world.disk.split
+        left = [t.name for s in (Slot.BLUE, Slot.GREEN) if live and s is not live.base for t in self.world.of_slot(s)]
+        if left and not self.world.wall_offset:
+            self.watch.fail(5, f"the standby's time is over, and {left} are still there")
+
+
+async def _call_deploy(world: World, timing: Any, stop: asyncio.Event) -> Any:
+    return await use_cases.deploy(world, timing, "local", stop, lambda plan: None)
+
+
+async def _call_rollback(world: World, timing: Any, stop: asyncio.Event) -> Any:
+    return await use_cases.rollback(world, timing, "local", stop, lambda plan: None)
+
+
+async def _call_resume(world: World, timing: Any, stop: asyncio.Event) -> Any:
+    return await use_cases.resume(world, stop)
+
+
+async def _call_abort(world: World, timing: Any, stop: asyncio.Event) -> Any:
+    return await use_cases.abort(world, stop)
+
+
+_CALLS = {"deploy": _call_deploy, "rollback": _call_rollback, "resume": _call_resume, "abort": _call_abort}
+
+
+def played(schedule: Schedule, *, verbose: bool = False) -> Report:
+    """Play a schedule."""
+    return History(schedule, verbose=verbose).play()

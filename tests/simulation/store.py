@@ -1,0 +1,233 @@
+"""What a process keeps on the simulated disk: journal, state files, its other files, and the lock of the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from nself_deploy.app.ports import LockOwner
+from nself_deploy.core.machine import Run
+from nself_deploy.core.model import Project, Release, Slot
+from nself_deploy.core.slot_records import SlotRecord
+from nself_deploy.core.state import BlueGreenState, RollbackState, StrategyState, format_time
+from nself_deploy.errors import Locked
+from tests.simulation import shop
+from tests.simulation.disk import Saved
+from tests.simulation.process import Process
+
+replace = msgspec.structs.replace
+
+
+class SimStore:
+    """The `Store` port: a commit makes a new value on the disk, or it doesn't."""
+
+    def __init__(self, process: Process, now: Callable[[], str]) -> None:
+        self._process = process
+        self._disk = process.world.disk
+
+    @property
+    def _saved(self) -> Saved:
+        self._process.living()
+        return self._disk.saved
+
+    def _commit(self, what: str, saved: Saved) -> None:
+        self._process.touch(f"commit: {what}", lambda: setattr(self._disk, "saved", saved))
+
+    def begin(self, run: Run, slots: Mapping[Slot, SlotRecord] | None = None) -> None:
+        saved = self._saved
+        if run.id in saved.runs:
+            raise ValueError(f"run {run.id} has begun already")
+        slots = {**saved.slots, **(slots or {})}
+        self._commit(
+            f"begin {run.id} {run.plan.kind} {run.plan.release} in {run.plan.candidate}",
+            replace(saved, runs={**saved.runs, run.id: run}, entries={**saved.entries, run.id: ()}, slots=slots),
+        )
+
+    def record(
+        self, run: Run, kind: str, step: str, detail: str = "", *, slots: Mapping[Slot, SlotRecord] | None = None
+    ) -> int:
+        saved = self._saved
+        if run.id not in saved.runs:
+            raise ValueError(f"run {run.id} never began")
+        if kind not in ("intent", "outcome", "note"):
+            raise ValueError(f"{kind!r} is no kind of entry")
+        entries = (*saved.entries[run.id], (kind, step, detail))
+        self._commit(
+            f"{kind} {step} {detail if kind != 'intent' else ''}",
+            replace(
+                saved,
+                runs={**saved.runs, run.id: run},
+                entries={**saved.entries, run.id: entries},
+                slots={**saved.slots, **(slots or {})},
+            ),
+        )
+        return len(entries)
+
+    def unfinished(self) -> Run | None:
+        return next((run for run in reversed(self._saved.runs.values()) if not run.ended), None)
+
+    def run(self, run_id: str) -> Run | None:
+        return self._saved.runs.get(run_id)
+
+    def history(self, limit: int = 20) -> list[Run]:
+        return list(reversed(self._saved.runs.values()))[: max(limit, 0)]
+
+    def save_release(self, release: Release) -> None:
+        known = self._saved.releases.get(release.id)
+        if known == release:
+            return
+        if known is not None:
+            raise ValueError(f"release {release.id} is on record with other content")
+        saved = self._saved
+        self._commit(f"release {release.id}", replace(saved, releases={**saved.releases, release.id: release}))
+
+    def release(self, release_id: str) -> Release | None:
+        return self._saved.releases.get(release_id)
+
+    def release_by_fingerprint(self, fingerprint: str) -> Release | None:
+        return next((r for r in reversed(self._saved.releases.values()) if r.fingerprint == fingerprint), None)
+
+    def releases(self, limit: int = 100) -> list[Release]:
+        return list(reversed(self._saved.releases.values()))[: max(limit, 0)]
+
+    def slots(self) -> dict[Slot, SlotRecord]:
+        return dict(sorted(self._saved.slots.items()))
+
+    def set_slots(self, slots: Mapping[Slot, SlotRecord]) -> None:
+        words = ", ".join(f"{slot}: {known.role} {known.release}" for slot, known in slots.items())
+        self._commit(f"slots {words}", replace(self._saved, slots={**self._saved.slots, **slots}))
+
+    def addresses(self) -> dict[tuple[str, str, int], int]:
+        return dict(sorted(self._saved.addresses.items()))
+
+    def save_addresses(self, addresses: Mapping[tuple[str, str, int], int]) -> None:
+        if len({(key[0], host) for key, host in addresses.items()}) != len(addresses):
+            raise ValueError("two services of one network have the same address")
+        self._commit("addresses", replace(self._saved, addresses=dict(addresses)))
+
+    def meta(self, key: str) -> str:
+        return self._saved.meta.get(key, "")
+
+    def set_meta(self, key: str, value: str) -> None:
+        self._commit(f"{key} = {value}", replace(self._saved, meta={**self._saved.meta, key: value}))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class SimStates:
+    """The `States` port."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._disk = process.world.disk
+
+    def save_deploy(self, state: StrategyState) -> None:
+        self._process.touch("deploy.json", lambda: setattr(self._disk, "deploy", replace(state, schema_version=1)))
+
+    def load_deploy(self) -> StrategyState:
+        self._process.living()
+        return self._disk.deploy or StrategyState()
+
+    def save_blue_green(self, state: BlueGreenState) -> None:
+        self._process.touch("bluegreen/state.json", lambda: setattr(self._disk, "blue_green", state))
+
+    def load_blue_green(self) -> BlueGreenState:
+        self._process.living()
+        return self._disk.blue_green or BlueGreenState()
+
+    def save_rollback(self, environment: str, service: str, state: RollbackState) -> None:
+        kept = self._disk.rollback
+        self._process.touch(
+            f"rollback-state/{environment}/{service}.json", lambda: kept.update({(environment, service): state})
+        )
+
+    def load_rollback(self, environment: str, service: str) -> RollbackState:
+        self._process.living()
+        return self._disk.rollback.get((environment, service)) or RollbackState()
+
+
+class SimFiles:
+    """The `Files` port."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._files = process.world.disk.files
+
+    def slot_file(self, release_id: str, slot: Slot) -> str:
+        return f"{shop.ROOT}/.nself/releases/{release_id}/compose.{slot.value}.yaml"
+
+    def write_slot(self, release_id: str, slot: Slot, model: dict[str, Any]) -> str:
+        path = self.slot_file(release_id, slot)
+        if self._files.get(path) is not model:
+            self._process.touch(f"compose.{slot.value}.yaml", lambda: self._files.update({path: model}))
+        return path
+
+    def write_override(self, model: dict[str, Any]) -> str:
+        if self._files.get(shop.OVERRIDE) != model:
+            self._process.touch("the override", lambda: self._files.update({shop.OVERRIDE: model}))
+        return shop.OVERRIDE
+
+    def override_files(self) -> tuple[str, ...]:
+        return (shop.OVERRIDE,) if shop.OVERRIDE in self._files else ()
+
+    def file_hashes(self, project: Project) -> dict[str, str]:
+        return {}
+
+
+class SimLock:
+    """The `Lock` port: the kernel gives it to one, and takes it back from the dead."""
+
+    def __init__(self, process: Process, since: Callable[[], str]) -> None:
+        self._process = process
+        self._world = process.world
+        self._since = since
+
+    def acquire(self, purpose: str) -> None:
+        world, process = self._world, self._process
+        process.living()
+        if world.holder is process:
+            return
+        if world.holder is not None:
+            raise Locked(f"process {world.holder.pid} is busy with {world.purpose!r}.", "Wait until it has ended.")
+
+        def take() -> None:
+            world.holder, world.purpose = process, purpose
+
+        process.touch(f"lock for {purpose}", take)
+
+    def release(self) -> None:
+        process, world = self._process, self._world
+        process.living()
+        if world.holder is process:
+            world.holder, world.purpose = None, ""
+            world.happened(process, "unlock")
+
+    def owner(self) -> LockOwner | None:
+        self._process.living()
+        holder = self._world.holder
+        return LockOwner("ann", "here", holder.pid, "boot", self._world.purpose, self._since()) if holder else None
+
+
+class SimClock:
+    """The `Clock` port."""
+
+    def __init__(self, process: Process, epoch: float) -> None:
+        self._process = process
+        self._epoch = epoch
+
+    def now(self) -> str:
+        world = self._process.world
+        return format_time(datetime.fromtimestamp(self._epoch + world.now + world.wall_offset, UTC))
+
+    def monotonic(self) -> float:
+        return self._process.world.now
+
+    async def sleep(self, seconds: float) -> None:
+        await self._process.pause(seconds)
+
+
+__all__ = ["SimClock", "SimFiles", "SimLock", "SimStates", "SimStore"]
