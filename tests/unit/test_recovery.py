@@ -78,6 +78,27 @@ def test_a_finished_run_proves_the_candidate_anew_before_users_reach_it(plan: Pl
     assert [e for e in seen[:move] if isinstance(e, do.ProveHealth | do.ProbeWarm)]
 
 
+@given(plans(), st.integers(0, 20), st.integers(0, 20), st.booleans())
+def test_traffic_that_was_moved_is_taken_back_when_finishing_fails(
+    plan: Plan, at: int, fails_at: int, dies_again: bool
+) -> None:
+    run = interrupted(plan, at)
+    if run is None or run.committed or plan.live is None or not has_traffic(run, split_of(run)):
+        return
+    run, _ = advance(run, machine.Resumed(finish=True))
+    for _ in range(fails_at):
+        if not run.committed:
+            run, _ = advance(run, machine.Done())
+    if run.committed:
+        return
+    event = machine.Resumed(finish=False) if dies_again else machine.Failed(machine.Failure("ill"))
+    ended, seen = finish(run, event)
+
+    assert ended.outcome is Outcome.FAILED and ended.rolled_back
+    back = seen.index(do.MoveTraffic(Split.all_to(plan.live)))
+    assert not [e for e in seen[:back] if isinstance(e, do.RemoveSlot)]
+
+
 @given(plans(), st.integers(0, 20))
 def test_a_candidate_that_users_are_on_and_that_is_ill_is_never_kept(plan: Plan, at: int) -> None:
     run = interrupted(plan, at)

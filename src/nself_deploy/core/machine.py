@@ -19,6 +19,8 @@ from nself_deploy.core.model import StepStatus
 from nself_deploy.core.plan import Plan, Step
 from nself_deploy.errors import Exit
 
+PROCESS_ENDED = "the process that ran it ended"
+
 
 class Phase(StrEnum):
     """Which way the run goes."""
@@ -201,7 +203,7 @@ def _resumed(run: Run, event: Resumed) -> tuple[Run, tuple[Effect, ...]]:
         return _enter(_back_to_proof(run))
     step = run.current()
     if step is not None:
-        run = _mark(run, step.key, StepStatus.FAILED, 0.0, "the process that ran it ended")
+        run = _mark(run, step.key, StepStatus.FAILED, 0.0, PROCESS_ENDED)
     if event.aborted_by:
         failure = Failure(f"aborted by {event.aborted_by}", exit_status=int(Exit.INTERRUPTED))
         return _turn_back(msgspec.structs.replace(run, failure=failure, outcome=Outcome.INTERRUPTED))
@@ -210,14 +212,19 @@ def _resumed(run: Run, event: Resumed) -> tuple[Run, tuple[Effect, ...]]:
 
 
 def _back_to_proof(run: Run) -> Run:
-    """Where an uncommitted run goes on: what proved the candidate before the pause is done anew, and all after it."""
+    """Where an uncommitted run goes on: what proved the candidate before the pause is done anew, and all after it.
+
+    What was begun stays known as begun: if the candidate does not prove itself now, traffic that was moved to it must
+    be taken back before it is removed.
+    """
     again = [n for n, step in enumerate(run.plan.steps[: run.position + 1]) if step.again]
-    position = min([run.position, *again])
-    anew = {step.key for step in run.plan.steps[position:]}
     steps = tuple(
-        msgspec.structs.replace(s, status=StepStatus.PENDING, detail="") if s.key in anew else s for s in run.steps
+        msgspec.structs.replace(s, status=StepStatus.FAILED, detail=PROCESS_ENDED)
+        if s.status is StepStatus.RUNNING
+        else s
+        for s in run.steps
     )
-    return msgspec.structs.replace(run, position=position, steps=steps)
+    return msgspec.structs.replace(run, position=min([run.position, *again]), steps=steps)
 
 
 def _turn_back(run: Run) -> tuple[Run, tuple[Effect, ...]]:
