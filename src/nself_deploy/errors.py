@@ -136,6 +136,8 @@ class Locked(NselfError):
 
     exit_status = Exit.LOCKED
     retryable = True
+    purpose: str = ""
+    """What its holder does, as far as it is known."""
 
 
 class Parked(NselfError):

@@ -73,7 +73,11 @@ def test_a_refusal_says_who_since_when_doing_what_and_what_to_do(tmp_path: Path)
         system.boot_id(),
         "deploy blue-green",
         owner.since if owner else "",
+        system.machine_id(),
+        system.pid_space(),
+        owner.started if owner else "",
     )
+    assert owner.started and owner.started != system.process_started(os.getpid())
     assert caught.value.exit_status is Exit.LOCKED and caught.value.retryable
     for word in (owner.user, owner.host, str(owner.pid), owner.since, "deploy blue-green", "local", LOCK_FILE):
         assert word in str(caught.value)

@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 
 from nself_deploy.adapters.durable_files import ensure_nself_dir, os_error
-from nself_deploy.app.ports import LockOwner
-from nself_deploy.errors import InfrastructureError, Locked, NselfError, StateFileError
+from nself_deploy.core.lock_rules import UNKNOWN, LockOwner, refusal
+from nself_deploy.errors import InfrastructureError, NselfError, StateFileError
 
 LOCK_FILE = ".nself/lock"
 
@@ -24,7 +24,6 @@ _TRIES = 5
 _PAUSE_S = 0.02
 _CONTENT_LIMIT = 8192
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_UNKNOWN = LockOwner("unknown", "", 0, "", "", "")
 
 
 class _Content(msgspec.Struct, frozen=True):
@@ -152,20 +151,12 @@ class FileLock:
             if found:
                 return found
             time.sleep(_PAUSE_S)
-        return _Content(_UNKNOWN)
+        return _Content(UNKNOWN)
 
     def _locked(self) -> NselfError:
         held = self._held()
-        content = held[0] if held else _Content(_UNKNOWN)
-        owner = content.owner
-        who = f"{owner.user} on {owner.host} (process {owner.pid})" if owner.pid else "another process"
-        doing = f" is busy with {owner.purpose!r}" if owner.purpose else " works on this project"
-        aim = f" for {content.target}" if content.target else ""
-        since = f" since {owner.since}" if owner.since else ""
-        remedy = "Wait until it has ended, then run the same command again."
-        if owner.pid:
-            remedy += f" If it hangs, end process {owner.pid}: the lock goes with it."
-        return Locked(f"{who}{doing}{aim}{since}.", remedy, where=str(self.path))
+        content = held[0] if held else _Content(UNKNOWN)
+        return refusal(content.owner, content.target, str(self.path))
 
 
 def _content(fd: int) -> bytes:

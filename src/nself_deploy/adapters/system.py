@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import pwd
 import socket
@@ -16,6 +17,7 @@ from nself_deploy.core.state import format_time
 GIT_TIMEOUT_S = 5.0
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_MACHINE_ID = Path("/etc/machine-id")
 _GIT = ("git", "--no-optional-locks", "-c", "core.fsmonitor=false")
 
 
@@ -60,9 +62,96 @@ def boot_id() -> str:
         return ""
 
 
+def machine_id() -> str:
+    """A word for this machine that stays the same over boots, empty where the system has none. Not the id itself."""
+    try:
+        known = _MACHINE_ID.read_bytes().strip()
+    except OSError:
+        return ""
+    return hashlib.sha256(b"nself-deploy " + known).hexdigest()[:32] if known else ""
+
+
+def pid_space() -> str:
+    """A word for the processes that ours is counted among: a container has its own."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def process_started(pid: int) -> str:
+    """When a process started, in the kernel's count; empty when it has ended.
+
+    Raises:
+        OSError: there is none, or it can't be seen.
+    """
+    text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    state, *fields = text.rpartition(")")[2].split()
+    return "" if state in "ZX" else fields[18]
+
+
+def is_there(pid: int, started: str) -> bool:
+    """Whether the process with this id and start runs; one that hides is taken for it."""
+    try:
+        return process_started(pid) == started
+    except (FileNotFoundError, ProcessLookupError):
+        return _answers(pid)
+    except PermissionError:
+        return True
+
+
+def _answers(pid: int) -> bool:
+    """Whether there is a process with this id: other users' may not be listed."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def lock_owner(purpose: str) -> LockOwner:
     """The running process, as the owner of a lock."""
-    return LockOwner(user_name(), host_name(), os.getpid(), boot_id(), purpose, SystemClock().now())
+    pid = os.getpid()
+    return LockOwner(
+        user_name(),
+        host_name(),
+        pid,
+        boot_id(),
+        purpose,
+        SystemClock().now(),
+        machine_id(),
+        pid_space(),
+        _own_start(pid),
+    )
+
+
+def _own_start(pid: int) -> str:
+    try:
+        return process_started(pid)
+    except OSError:
+        return ""  # no /proc: others can't look for us either
+
+
+class LocalMachine:
+    """What a lock asks of this machine."""
+
+    def owner(self, purpose: str) -> LockOwner:
+        """Ourselves."""
+        return lock_owner(purpose)
+
+    def is_there(self, pid: int, started: str) -> bool:
+        """Whether a process with this id and start runs."""
+        return is_there(pid, started)
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        return time.monotonic()
+
+    def since_boot(self) -> float:
+        """The same, with the time in which the machine slept."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 async def git_info(directory: str | os.PathLike[str], timeout_s: float = GIT_TIMEOUT_S) -> tuple[str, bool]:

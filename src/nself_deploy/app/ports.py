@@ -11,10 +11,11 @@ from typing import Any, Protocol
 
 import msgspec
 
+from nself_deploy.core.lock_rules import LockOwner, Patience
 from nself_deploy.core.model import Container, PinnedImage, Probe, Release, Route, Slot, SlotNetwork, Split
 from nself_deploy.core.routing import TreeSpec
-
 from nself_deploy.errors import RouterError
+
 Progress = Callable[[str], None]
 """Called with one line of text, for a person who waits."""
 
@@ -71,10 +72,10 @@ class Engine(Protocol):
     async def network_exists(self, name: str) -> bool:
         """Whether a network of this name exists, whoever made it."""
 
-    async def connect(self, network: str, container_id: str, aliases: Sequence[str] = ()) -> None:
     async def attached(self, network: str) -> dict[str, str]:
         """Names of the running containers on a network, with their IPv4 addresses; none when it is gone."""
 
+    async def connect(self, network: str, container_id: str, aliases: Sequence[str] = ()) -> None:
         """Attach a running container to a network."""
 
     async def ensure_volume(self, project: str, volume: str, config: dict[str, Any]) -> None:
@@ -154,9 +155,9 @@ class RouterState(msgspec.Struct, frozen=True):
     """Fingerprint of the files on disk, empty before the first install."""
     loaded_tree: str = ""
     """Fingerprint that the running nginx answers with, empty when it doesn't answer."""
-
     recording: bool = False
     """Whether the access log is kept."""
+
 
 class Router(Protocol):
     """The nginx that users' requests come through."""
@@ -167,10 +168,10 @@ class Router(Protocol):
     async def observe(self) -> RouterState:
         """Its state; no error when it is down."""
 
-    async def install(self, spec: TreeSpec) -> str:
     async def refused(self) -> RouterError | None:
         """Nginx's words against its files as they are on the disk now (`nginx -t`); None when it would load them."""
 
+    async def install(self, spec: TreeSpec) -> str:
         """Write the generated files and let nginx read them if it runs: `nginx -t`, a reload if they differ, an answer.
 
         Returns the fingerprint. On a refusal the old files are back and RouterError carries nginx's words. Creates the
@@ -203,17 +204,6 @@ class Prober(Protocol):
         """GET http://address:port/path; never raises for what the network does."""
 
 
-class LockOwner(msgspec.Struct, frozen=True):
-    """Who holds the lock."""
-
-    user: str
-    host: str
-    pid: int
-    boot_id: str
-    purpose: str
-    since: str
-
-
 class Lock(Protocol):
     """One deploy at a time per project and target."""
 
@@ -225,6 +215,30 @@ class Lock(Protocol):
 
     def owner(self) -> LockOwner | None:
         """Who holds it now, None when nobody does."""
+
+
+class EngineLock(Protocol):
+    """The same, for all machines and directories that use one engine. A live owner never loses it."""
+
+    patience: Patience
+    """How often it has to be shown that we live."""
+    taken_over: tuple[tuple[LockOwner, str], ...]
+    """After `acquire`: dead owners whose lock was taken, and how we know that they are dead."""
+
+    async def acquire(self, purpose: str) -> None:
+        """Take it or raise Locked, naming the owner; EngineError when the engine can't be asked."""
+
+    async def beat(self) -> None:
+        """Show that we live. Locked when somebody else has it now; nothing while we don't hold it."""
+
+    async def confirm(self) -> None:
+        """`beat`, but only when it has not been for so long that the lock may be another's."""
+
+    async def release(self) -> None:
+        """Give it back."""
+
+    async def owner(self) -> LockOwner | None:
+        """Who holds it now, None when nobody alive does; EngineError when the engine can't be asked."""
 
 
 class Clock(Protocol):
@@ -245,6 +259,7 @@ __all__ = [
     "Compose",
     "Engine",
     "EngineInfo",
+    "EngineLock",
     "ImageInfo",
     "Lock",
     "LockOwner",
