@@ -10,6 +10,7 @@ import click
 import pytest
 
 import nself_deploy
+from nself_deploy.app.doctor import FindingLine, RepairLine, Report
 from nself_deploy.app.inspect import RunStatus, SlotStatus, Status
 from nself_deploy.cli.main import deploy, nself
 from nself_deploy.core.document import Document, PlanDocument, ServiceLine, SettingLine, StepLine
@@ -102,6 +103,9 @@ def test_every_variable_of_a_setting_is_documented() -> None:
         ("The status document", Status.__struct_fields__),
         ("A slot", SlotStatus.__struct_fields__),
         ("A run", RunStatus.__struct_fields__),
+        ("The doctor document", Report.__struct_fields__),
+        ("A finding", FindingLine.__struct_fields__),
+        ("A repair", RepairLine.__struct_fields__),
         ("The init document", ("files", "routes", "override", "notes", "done")),
         ("The plan document", [k for k in PlanDocument.__struct_fields__ if k not in Document.__struct_fields__]),
     ],

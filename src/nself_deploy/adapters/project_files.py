@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from nself_deploy.adapters.dotenv import expand, read_env_file, with_line
-from nself_deploy.adapters.durable_files import ensure_nself_dir, os_error, write_atomic
+from nself_deploy.adapters.durable_files import ensure_nself_dir, os_error, read_bounded, write_atomic
 from nself_deploy.core.model import LABEL_ROLE, Role
 from nself_deploy.errors import ConfigError
 
@@ -233,6 +233,21 @@ def write_override(
     for stale in plan.stale:
         Path(stale).unlink(missing_ok=True)
     return path
+
+
+def check_override(root: str | os.PathLike[str], model: Mapping[str, Any], env: Mapping[str, str]) -> tuple[str, bool]:
+    """Our override, relative to the project, where it isn't what `write_override` would write; whether it is missing.
+
+    An empty path when all is right.
+
+    Raises:
+        ConfigError: as `find_project_files`.
+    """
+    path = Path(plan_override(root, env).path)
+    missing = not is_ours(path)
+    if not missing and read_bounded(path) == (HEADER + dump_yaml(model)).encode():
+        return "", False
+    return os.path.relpath(path, root), missing
 
 
 def dump_yaml(model: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nself_deploy.app import lifecycle
+from nself_deploy.app import lifecycle, traffic
 from nself_deploy.app.inspect import expired_standby
 from nself_deploy.app.world import World
 from nself_deploy.core.slot_records import SlotRecord, SlotRole, standby_slot
@@ -28,6 +28,8 @@ async def expire(world: World) -> str:
     words = await lifecycle.remove_slot(world, slot)
     await world.router.record(on=False)
     world.store.set_slots({slot: SlotRecord("", SlotRole.EMPTY, world.clock.now())})
+    if (split := world.router.split()) is not None:
+        traffic.save_split(world, split)
     return f"standby {slot}: {words}"
 
 

@@ -45,6 +45,7 @@ class DeployGroup(click.Group):
         "rollback": "nself_deploy.cli.release:rollback",
         "resume": "nself_deploy.cli.release:resume",
         "abort": "nself_deploy.cli.release:abort",
+        "doctor": "nself_deploy.cli.doctor:doctor",
         "expire-standby": "nself_deploy.cli.release:expire_standby",
     }
 

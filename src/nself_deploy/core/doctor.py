@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator
 from nself_deploy.core import doctor_around as around
 from nself_deploy.core import doctor_slots as slots
 from nself_deploy.core.doctor_facts import Facts, LockFacts
-from nself_deploy.core.doctor_ours import others, strays
+from nself_deploy.core.doctor_ours import healthy, others, ours_in, strays, wanted
 from nself_deploy.core.doctor_states import state_findings
 from nself_deploy.core.findings import ORDER, Finding, Fix, Recover, Severity
+from nself_deploy.core.machine import Run
+from nself_deploy.core.recovery import Standing, Wish, decide
 
 UNREADABLE = frozenset({"journal-unreadable", "state-unreadable", "link-lost"})
 """Codes of findings about files of our own that can't be read."""
@@ -108,25 +110,34 @@ def _interrupted(facts: Facts) -> Finding:
     run = facts.unfinished
     assert run is not None
     step = run.current()
-    way = "finished" if run.committed else "undone"
+    way = "" if facts.engine else f"; doctor --fix would {decide(run, _standing(facts, run), Wish.ONWARD).words}"
     return Finding(
         "run-interrupted",
         Severity.ERROR,
         f"The {run.plan.kind} of release {run.plan.release}{f' stopped at {step.name!r}' if step else ' stopped'}, and "
         "nobody works on it.",
-        f"Its process ended or could not go on; it will be {way}. The rest is looked at when that is done.",
-        "Put it right: nself deploy doctor --fix, or the next nself deploy",
+        f"Its process ended, or could not go on{way}. The rest is looked at when that is done.",
+        "Put it right: nself deploy doctor --fix, or nself deploy resume, which rather finishes it, or abort",
         Recover(),
     )
 
 
+def _standing(facts: Facts, run: Run) -> Standing:
+    """The candidate of an interrupted run, as it was seen."""
+    slot, release = run.plan.candidate, facts.releases.get(run.plan.release)
+    if slot is None or release is None:
+        return Standing(facts.split, candidate_healthy=False)
+    up = {c.name for c in ours_in(facts, slot) if c.release == release.id and healthy(c)}
+    return Standing(facts.split, candidate_healthy=set(wanted(facts, release, slot, live=False)) <= up)
+
+
 def fixes(findings: Iterable[Finding]) -> tuple[Fix, ...]:
     """The repairs of the findings, each once, in the order in which they are done."""
-    wanted: list[Fix] = []
+    needed: list[Fix] = []
     for finding in findings:
-        if finding.fix is not None and finding.fix not in wanted:
-            wanted.append(finding.fix)
-    return tuple(sorted(wanted, key=lambda fix: ORDER.index(type(fix))))
+        if finding.fix is not None and finding.fix not in needed:
+            needed.append(finding.fix)
+    return tuple(sorted(needed, key=lambda fix: ORDER.index(type(fix))))
 
 
 def all_well(findings: Iterable[Finding]) -> bool:

@@ -11,7 +11,6 @@ from nself_deploy.core.effects import InstallRouter, PrepareNetworks
 from nself_deploy.core.findings import (
     Finding,
     Fix,
-    ForgetOwner,
     RemoveFiles,
     Severity,
     StopRecording,
@@ -32,16 +31,24 @@ def _releases(facts: Facts) -> dict[Slot, Release]:
     return {slot: release for slot, release in found.items() if release is not None}
 
 
+def missing_networks(facts: Facts) -> list[str]:
+    """Names of slot networks that what is recorded in the slots needs, and that are not there as ours."""
+    releases = _releases(facts)
+    if facts.live not in releases:
+        return []
+    used = {n for r in releases.values() for s in r.services.values() for n in s.networks}
+    sides = [*used, *(router_side(n) for n in used if n in facts.router.networks)]
+    there = {n.name for n in facts.networks}
+    return sorted({twin_name(facts.project, slot, side) for slot in SLOTS for side in sides} - there)
+
+
 def network_findings(facts: Facts) -> Iterator[Finding]:
     """Slot networks that are missing or somebody else's, and who is not on them."""
     releases = _releases(facts)
     if facts.live not in releases:
         return
-    used = {n for r in releases.values() for s in r.services.values() for n in s.networks}
-    sides = [*used, *(router_side(n) for n in used if n in facts.router.networks)]
     fix = PrepareNetworks(releases[facts.live].id)
-    there = {n.name for n in facts.networks}
-    for name in sorted({twin_name(facts.project, slot, side) for slot in SLOTS for side in sides} - there):
+    for name in missing_networks(facts):
         if name in facts.foreign_networks:
             yield Finding(
                 "network-foreign",
@@ -139,6 +146,8 @@ def address_findings(facts: Facts) -> Iterator[Finding]:
 def router_findings(facts: Facts) -> Iterator[Finding]:
     """The router does not run, or not with the files that are on the disk."""
     router, live = facts.router, facts.live
+    if facts.link is not None:
+        return  # it can't be asked either, for the same reason
     name = f"The router {router.service}".strip()
     start = f"Start it: docker compose up -d {router.service}" if router.service else "Start nginx"
     if router.trouble is not None:
@@ -210,7 +219,7 @@ def recording_findings(facts: Facts) -> Iterator[Finding]:
 def file_findings(facts: Facts) -> Iterator[Finding]:
     """The generated override, the slots' compiled files, and what nobody needs."""
     disk = facts.disk
-    if disk.override and facts.live is not None and facts.recorded_live:
+    if disk.override and facts.live is not None and facts.recorded_live and not missing_networks(facts):
         state = "is missing" if disk.override_missing else "is not as nself-deploy wrote it"
         yield Finding(
             "override-missing" if disk.override_missing else "override-stale",
@@ -249,15 +258,17 @@ def leftover_findings(facts: Facts) -> Iterator[Finding]:
         if release in facts.releases:
             continue
         path = f".nself/releases/{release}"
+        used = facts.engine is not None or any(c.release == release for c in facts.containers)
+        sure = clean and not used
         yield Finding(
             "release-orphaned",
             Severity.WARNING,
             f"{path} belongs to no release on record.",
-            "A deploy was cut short before it wrote its release down."
+            "The journal was put back from an older copy, or somebody made it."
             if clean
-            else "It holds files that are not ours.",
-            "Remove it: nself deploy doctor --fix" if clean else f"Look at it, and remove it: rm -r {path}",
-            RemoveFiles((path,)) if clean else None,
+            else "It holds files that nself-deploy did not write.",
+            "Remove it: nself deploy doctor --fix" if sure else f"Look at it, and remove it: rm -r {path}",
+            RemoveFiles((path,)) if sure else None,
         )
     if disk.traceback:
         yield Finding(
@@ -277,7 +288,6 @@ def lock_findings(facts: Facts) -> Iterator[Finding]:
                 "lock-left",
                 Severity.NOTE,
                 f"{lock.where} still names {lock.owner}.",
-                "That process ended without giving the lock back; it holds nobody up.",
-                f"Nothing has to be done; it goes with {DOCTOR_FIX}",
-                ForgetOwner(),
+                "That process ended without giving the lock back; it holds nobody up, and the next one takes it.",
+                "Nothing has to be done",
             )

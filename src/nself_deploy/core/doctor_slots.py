@@ -13,6 +13,8 @@ from nself_deploy.core.slot_records import SlotRecord, SlotRole
 from nself_deploy.core.times import plus_seconds, seconds_between
 
 STARTABLE = frozenset({"created", "exited"})
+GRACE_S = 15.0
+"""How long the process that removes a standby may need."""
 LINK = ".nself/router/current"
 
 
@@ -194,7 +196,7 @@ def _standby(facts: Facts, slot: Slot, record: SlotRecord) -> Iterator[Finding]:
     release = facts.releases.get(record.release)
     clear = ClearSlot(slot, tuple(c.id for c in found))
     fixed = "Remove it: nself deploy doctor --fix, or the next nself deploy"
-    if record.until and seconds_between(record.until, facts.now) >= 0:
+    if record.until and seconds_between(record.until, facts.now) >= GRACE_S:
         yield Finding(
             "standby-expired",
             Severity.WARNING,

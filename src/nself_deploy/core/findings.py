@@ -79,10 +79,6 @@ class WriteStates(_Repair, frozen=True, tag="write-states"):
     files: tuple[str, ...]
 
 
-class ForgetOwner(_Repair, frozen=True, tag="forget-owner"):
-    """The lock was taken and given back, so nothing is left of the process that died with it."""
-
-
 class RemoveFiles(_Repair, frozen=True, tag="remove-files"):
     """These leftovers (paths below the project) are gone."""
 
@@ -102,7 +98,6 @@ Fix = (
     | WriteSlotFile
     | StopRecording
     | WriteStates
-    | ForgetOwner
     | RemoveFiles
 )
 """What `--fix` does, in the order in which it is done."""
@@ -120,7 +115,6 @@ ORDER: tuple[type, ...] = (
     WriteSlotFile,
     StopRecording,
     WriteStates,
-    ForgetOwner,
     RemoveFiles,
 )
 

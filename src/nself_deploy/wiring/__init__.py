@@ -124,8 +124,10 @@ def open_store(directory: str) -> Journal:
 
 
 @contextlib.asynccontextmanager
-async def open_world(directory: str, flags: Mapping[str, object], *, write: bool) -> AsyncIterator[Opened]:
-    """Open a project that has a router and routes.
+async def open_world(
+    directory: str, flags: Mapping[str, object], *, write: bool, store: Journal | None = None
+) -> AsyncIterator[Opened]:
+    """Open a project that has a router and routes; `store` takes the place of its journal.
 
     Raises:
         ConfigError: something in its files is wrong, or `init` has not been run.
@@ -150,7 +152,7 @@ async def open_world(directory: str, flags: Mapping[str, object], *, write: bool
             where=source.locate(()),
         )
     actor = f"{user_name()}@{host_name()}"
-    with contextlib.closing(Journal.open(root, create=write, actor=actor)) as journal:
+    with contextlib.closing(store or Journal.open(root, create=write, actor=actor)) as journal:
         try:
             yield Opened(await _world(root, source, engine, routed, journal), settings)
         finally:
