@@ -207,6 +207,9 @@ class Prober(Protocol):
 class Lock(Protocol):
     """One deploy at a time per project and target."""
 
+    previous: LockOwner | None
+    """After `acquire`: who held it last and died without giving it back."""
+
     def acquire(self, purpose: str) -> None:
         """Take it or raise Locked, naming the owner."""
 

@@ -48,11 +48,13 @@ class Runner:
         run, effects = machine.advance(run, event)
         while effects:
             for effect in effects:
+                await self._world.still_ours()
                 self._tell(run)
                 step = run.current()
                 key = step.key if step else ""
                 self._world.store.record(run, "intent", key, msgspec.json.encode(effect).decode())
                 event = await self._once(effect, run)
+                await self._world.still_ours()
                 before = run
                 run, effects = machine.advance(run, event)
                 self._tell(before, run)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from nself_deploy.app.ports import Clock, Compose, Engine, Lock, Prober, Router
+from nself_deploy.app.ports import Clock, Compose, Engine, EngineLock, Lock, Prober, Router
 from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.document import StepLine
 from nself_deploy.core.machine import Run
@@ -116,6 +116,10 @@ class Files(Protocol):
         """sha256 of the files that configs and secrets come from."""
 
 
+async def nothing() -> None:
+    """Nothing has to be made sure of."""
+
+
 Watcher = Callable[[StepLine], None]
 """Told of every change of a step, for live progress."""
 
@@ -141,3 +145,9 @@ class World:
     git: tuple[str, bool]
     watcher: Watcher = field(default=lambda line: None)
     progress: Callable[[str], None] = field(default=lambda line: None)
+    note: Callable[[str], None] = field(default=lambda line: None)
+    """Told what a person has to know beside the steps."""
+    engine_lock: EngineLock | None = None
+    """None where nobody else can use the engine."""
+    still_ours: Callable[[], Awaitable[None]] = field(default=nothing)
+    """Raises Locked when the lock was lost; called around every effect."""
