@@ -25,6 +25,7 @@ from nself_deploy.core.audit import (
     Finding,
     Head,
     Record,
+    Report,
     fits,
     opened,
     seal,
@@ -152,26 +153,26 @@ class AuditTrail:
         """All events as they are stored, oldest first."""
         return self._records("ORDER BY number")
 
-    def verify(self) -> tuple[int, tuple[Finding, ...]]:
-        """How many events there are, and everything that is wrong with the trail."""
+    def verify(self, noted: Anchor | None = None) -> Report:
+        """Check the whole trail, also against an earlier end of it that was noted elsewhere."""
         changed = self._changed_tables()
         if changed:
-            return 0, changed
+            return Report(0, "", changed)
         # The same anchor before and after is the one of what was read between.
         anchor = self._read_anchor()
         for _ in range(_TRIES):
             records, value = self._snapshot()
             before, anchor = anchor, self._read_anchor()
             if before == anchor:
-                return self._verified(records, value, anchor)
-        raise InfrastructureError("is written to all the time.", "Try again later.", where=str(self._anchor_path))
-
-    def _verified(self, records: list[Record], value: str | None, anchor: Anchor) -> tuple[int, tuple[Finding, ...]]:
+                break
+        else:
+            raise InfrastructureError("is written to all the time.", "Try again later.", where=str(self._anchor_path))
+        newest = records[-1].hash if records else NOTHING_BEFORE
         try:
-            head = self._decoded_head(value)
+            findings = verify(records, self._decoded_head(value), anchor, noted)
         except StateFileError as error:
-            return len(records), (Finding(0, error.what),)
-        return len(records), verify(records, head, anchor)
+            findings = (Finding(0, error.what),)
+        return Report(len(records), newest, findings)
 
     def _changed_tables(self) -> tuple[Finding, ...]:
         """What is wrong with the table and the triggers that keep events from being changed."""

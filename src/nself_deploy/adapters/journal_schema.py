@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import resource
 import sqlite3
@@ -292,6 +293,7 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
+@functools.cache
 def as_migrated(sql: str) -> list[tuple[Any, ...]]:
     """The rows of a query in a database that was just made."""
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:

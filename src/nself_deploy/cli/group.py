@@ -17,6 +17,20 @@ RUN = "run"
 """Hidden name of the command that `nself deploy` without a sub-command is."""
 
 
+def first_word(args: list[str]) -> int | None:
+    """Where the first word stands that is no option and no option's value."""
+    takes_value = value_options()
+    skip = False
+    for index, word in enumerate(args):
+        if skip:
+            skip = False
+        elif word.startswith("-"):
+            skip = word in takes_value
+        else:
+            return index
+    return None
+
+
 class DeployContext(click.Context):
     """The context of the hidden command: it is called `nself deploy`, as people call it."""
 
@@ -42,6 +56,7 @@ class DeployGroup(click.Group):
         "plan": "nself_deploy.cli.release:plan",
         "status": "nself_deploy.cli.observe:status",
         "history": "nself_deploy.cli.observe:history",
+        "audit": "nself_deploy.cli.audit:audit",
         "rollback": "nself_deploy.cli.release:rollback",
         "resume": "nself_deploy.cli.release:resume",
         "abort": "nself_deploy.cli.release:abort",
@@ -73,17 +88,9 @@ class DeployGroup(click.Group):
         return super().parse_args(ctx, [RUN, *args])
 
     def _command_at(self, args: list[str]) -> int | None:
-        """Where the name of a sub-command stands: the first word that is no option and no option's value."""
-        takes_value = value_options()
-        skip = False
-        for index, word in enumerate(args):
-            if skip:
-                skip = False
-            elif word.startswith("-"):
-                skip = word in takes_value
-            else:
-                return index if word in self.lazy else None
-        return None
+        """Where the name of a sub-command stands."""
+        at = first_word(args)
+        return at if at is not None and args[at] in self.lazy else None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options of a deploy, then the commands."""

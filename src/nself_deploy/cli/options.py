@@ -21,7 +21,7 @@ DEPLOY_OPTIONS = (
 
 def value_options() -> frozenset[str]:
     """Words that are followed by a value, in any command."""
-    return frozenset({word for word, *_ in DEPLOY_OPTIONS} | {"-C", "--to", "--limit"})
+    return frozenset({word for word, *_ in DEPLOY_OPTIONS} | {"-C", "--to", "--limit", "--noted"})
 
 
 def deploy_options(command: F) -> F:

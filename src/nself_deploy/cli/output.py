@@ -179,7 +179,12 @@ def print_error(error: NselfError) -> None:
     lines = [f"  {line}" for line in error.evidence] + [f"error: {where}{error.what}"]
     if error.remedy:
         lines.append(f"  -> {error.remedy}")
-    emit(sys.stderr, "".join(_CONTROL.sub(lambda found: repr(found[0])[1:-1], line) + "\n" for line in lines))
+    emit(sys.stderr, "".join(f"{printable(line)}\n" for line in lines))
+
+
+def printable(text: str) -> str:
+    """With control characters shown as such."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 @dataclass

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from nself_deploy.app.inspect import RunStatus, SlotStatus, Status
-from nself_deploy.cli.output import Lines
+from nself_deploy.cli.output import Lines, printable
+from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.document import PlanDocument
 from nself_deploy.core.plan import Change
 
@@ -47,6 +50,26 @@ def show_history(runs: list[RunStatus], lines: Lines) -> None:
         lines.note(_run(run))
     if not runs:
         lines.note("Nothing was deployed yet.")
+
+
+def show_events(events: list[AuditEvent], lines: Lines) -> None:
+    """One line for each."""
+    for event in events:
+        error = event.error or event.reason
+        words = f"{event.event_type:<14}  {event.outcome:<11}  {event.environment:<7}  {event.actor}  {event.id}"
+        lines.note(printable(f"{event.timestamp}  {words}" + (f"  {error}" if error else "")))
+    if not events:
+        lines.note("Nothing is on the trail yet.")
+
+
+def show_event(event: AuditEvent, lines: Lines) -> None:
+    """One line for each thing that is known."""
+    fields = msgspec.structs.asdict(event)
+    rows = [(name, value) for name, value in {**fields, **event.metadata}.items() if name != "metadata"]
+    for name, value in rows:
+        for text in value if isinstance(value, list) else [value]:
+            if text != "":
+                lines.note(f"  {name:<14}  {printable(str(text))}")
 
 
 def _split_words(split: str) -> str:

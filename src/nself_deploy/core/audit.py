@@ -81,6 +81,7 @@ class Anchor(msgspec.Struct, frozen=True):
     """How far the trail went, kept outside of the database; `Anchor()` when there is no event."""
 
     count: int = 0
+    """Negative when the anchor can't be read."""
     hash: str = NOTHING_BEFORE
 
 
@@ -99,6 +100,22 @@ class Finding(msgspec.Struct, frozen=True):
     number: int
     """Of the event; 0 when it is about the trail as a whole."""
     what: str
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        return f"event {self.number} {self.what}" if self.number else self.what
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a check of the trail found."""
+
+    events: int
+    """How many there are."""
+    newest: str
+    """Hash of the newest one."""
+    findings: tuple[Finding, ...] = ()
+    """All that is wrong; empty when the trail is whole."""
 
 
 def run_ended(run: Run, now: str, trigger: Trigger) -> AuditEvent:
@@ -191,8 +208,15 @@ def fits(anchor: Anchor, head: Head, hash_at: Callable[[int], str]) -> bool:
     return head.before <= anchor.count <= head.count and hash_at(anchor.count) == anchor.hash
 
 
-def verify(records: Sequence[Record], head: Head, anchor: Anchor) -> tuple[Finding, ...]:
-    """Everything that is wrong with the trail, in the order of the events; empty when it is whole."""
+def verify(records: Sequence[Record], head: Head, anchor: Anchor, noted: Anchor | None = None) -> tuple[Finding, ...]:
+    """Everything that is wrong with the trail; empty when it is whole.
+
+    Args:
+        records: the events, by number.
+        head: what is kept beside them.
+        anchor: what is kept outside.
+        noted: an earlier end of the trail, if somebody noted one elsewhere.
+    """
     hashes = {0: NOTHING_BEFORE} | {record.number: record.hash for record in records}
     findings = [*_chain(records)]
     newest = max(hashes)
@@ -204,6 +228,8 @@ def verify(records: Sequence[Record], head: Head, anchor: Anchor) -> tuple[Findi
         findings.append(Finding(newest, "is not the one that was written last."))
     if not fits(anchor, head, lambda number: hashes.get(number, "")):
         findings.append(_misfit(anchor, head, hashes))
+    if noted is not None and hashes.get(noted.count) != noted.hash:
+        findings.append(Finding(noted.count, "is not the one that was noted."))
     return tuple(findings)
 
 
@@ -234,6 +260,8 @@ def _fault(record: Record, before: str) -> str:
 
 
 def _misfit(anchor: Anchor, head: Head, hashes: dict[int, str]) -> Finding:
+    if anchor.count < 0:
+        return Finding(0, "the anchor can't be read.")
     if anchor.count > max(hashes):
         what = f"is missing, with all after it: the anchor knows {anchor.count} events."
         return Finding(max(hashes) + 1, what)
