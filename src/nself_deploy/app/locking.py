@@ -136,7 +136,7 @@ async def _engine(world: World, purpose: str, *, warm: bool) -> list[tuple[LockO
 
 
 async def _beat(world: World, interrupted: asyncio.Event, lost: list[Locked]) -> None:
-    """Show that we live until the lock is another's; an engine that is away may be restarting, so that stops nothing."""
+    """Show that we live, until the lock is another's. An engine that is away may be restarting: that stops nothing."""
     lock = world.engine_lock
     while lock is not None:
         await world.clock.sleep(lock.patience.beat_s)

@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nself_deploy.adapters.docker_client import DockerClient
+from nself_deploy.adapters.docker_lock import DockerLock
+from nself_deploy.adapters.docker_lock_volumes import LockVolumes
 from nself_deploy.adapters.durable_files import write_atomic
 from nself_deploy.adapters.journal import Journal
 from nself_deploy.adapters.lock import FileLock
 from nself_deploy.adapters.project_files import find_project_files, write_override
 from nself_deploy.adapters.release_files import ReleaseFiles
 from nself_deploy.adapters.state_files import StateFiles
-from nself_deploy.adapters.system import SystemClock, git_info, host_name, lock_owner, user_name
+from nself_deploy.adapters.system import LocalMachine, SystemClock, git_info, host_name, lock_owner, user_name
 from nself_deploy.app.ports import Clock, Engine
 from nself_deploy.app.world import World
 from nself_deploy.core.effects import KeepWarm
@@ -153,16 +156,19 @@ async def open_world(
         )
     actor = f"{user_name()}@{host_name()}"
     with contextlib.closing(store or Journal.open(root, create=write, actor=actor)) as journal:
+        client = DockerClient()
         try:
-            yield Opened(await _world(root, source, engine, routed, journal), settings)
+            yield Opened(await _world(root, source, engine, routed, journal, client), settings)
         finally:
+            await client.close()
             await engine.close()
 
 
-async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Journal) -> World:
+async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Journal, client: DockerClient) -> World:
     from nself_deploy.adapters.compose import DockerCompose
     from nself_deploy.adapters.probe import HttpProber
 
+    target = source.settings.target
     return World(
         root=root,
         engine=engine,
@@ -172,7 +178,8 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
         store=journal,
         states=StateFiles(root),
         files=Files(root),
-        lock=FileLock(root, source.settings.target, lock_owner),
+        lock=FileLock(root, target, lock_owner),
+        engine_lock=DockerLock(LockVolumes(client, routed.project.name, target), LocalMachine(), target),
         clock=SystemClock(),
         project=routed.project,
         tree=routed.tree,
