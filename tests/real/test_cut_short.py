@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import os
 import re
 import signal
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pytest
 
+from tests.real.faults import LIMIT_S, LONG, Visitor, watched
 from tests.real.scene import FAST, check_message, check_same, facts, nself_argv, tiny
 from tests.real.stack import Outcome, Stack
 from tests.real.wire import Wire
 
 pytestmark = pytest.mark.real
-
-LONG = ("--min-uptime", "60s", "--health-timeout", "120s", "--drain", "2s")
-LIMIT_S = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -35,54 +28,6 @@ def site() -> Iterator[Stack]:
         yield stack
     finally:
         stack.remove()
-
-
-class Visitor:
-    """Somebody who asks for the page again and again, one request after the other."""
-
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._visit, daemon=True)
-        self.seen: set[bytes] = set()
-        self.failed: list[str] = []
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._end.set()
-        self._thread.join(30)
-
-    def _visit(self) -> None:
-        while not self._end.wait(0.02):
-            try:
-                status, _, body = self._stack.get("/")
-            except (OSError, http.client.HTTPException) as error:
-                self.failed.append(repr(error))
-                continue
-            self.seen.add(body)
-            if status != 200:
-                self.failed.append(f"{status} {body[:100]!r}")
-
-
-def watched(process: subprocess.Popen[str], line_begins: str, act: Callable[[], object]) -> Outcome:
-    """Follow a deploy to its end; `act` as soon as it prints a line that begins so."""
-    lines: list[str] = []
-    acted = False
-    with process, contextlib.ExitStack() as at_the_end:
-        at_the_end.callback(process.kill)
-        assert process.stdout and process.stderr
-        for line in process.stdout:
-            lines.append(line)
-            if not acted and line.startswith(line_begins):
-                acted = True
-                act()
-        errors = process.stderr.read()
-        outcome = Outcome(process.wait(LIMIT_S), "".join(lines), errors)
-    assert acted, outcome.text
-    return outcome
 
 
 def steps(outcome: Outcome, after: str) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+import stat
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -155,12 +157,19 @@ def emit(stream: TextIO, text: str) -> None:
         stream.write(text)
         stream.flush()
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):
+        if not (isinstance(error, BrokenPipeError) or _closed_terminal(stream, error)):
             _LOST.append(error.strerror or str(error))
         with contextlib.suppress(OSError):  # streams without a descriptor have nothing left to flush at the end
             nothing = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nothing, stream.fileno())
             os.close(nothing)
+
+
+def _closed_terminal(stream: TextIO, error: OSError) -> bool:
+    """Whether this was a terminal that is gone: nobody misses what is written there."""
+    with contextlib.suppress(OSError):
+        return error.errno == errno.EIO and stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
+    return False
 
 
 def lost_output() -> str:

@@ -66,6 +66,7 @@ async def _act(directory: str, purpose: str, act: Act, lines: Lines) -> tuple[Re
     on_signals(stop, lines)
     async with wiring.open_world(directory, {}, write=True) as opened, lines.ticking():
         world = opened.world
+        on_signals(stop, lines, world.store.unfinished)
         world.watcher, world.progress = lines.step, lines.progress
         if purpose == "abort" and (found := await _asked(world)) is not None:
             return found, str(world.root)

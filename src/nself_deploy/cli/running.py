@@ -31,6 +31,7 @@ from nself_deploy.core.document import (
     run_document,
     unchanged_document,
 )
+from nself_deploy.core.machine import Phase, Run
 from nself_deploy.core.model import Strategy
 from nself_deploy.core.plan import Plan
 from nself_deploy.core.settings import Settings
@@ -38,6 +39,7 @@ from nself_deploy.errors import Exit, GateRefused, NselfError, UsageError
 
 AVAILABLE = (Strategy.BLUE_GREEN,)
 ENDING = (signal.SIGINT, signal.SIGTERM)
+STOPPED = "Stopped at once. nself deploy status shows what is left; the next command puts it right.\n"
 TARGETS = ("local", "staging", "prod")
 
 UseCase = Callable[[World, Settings, asyncio.Event, Callable[[Plan], None]], Awaitable[Result]]
@@ -106,6 +108,7 @@ def _changing(
         on_signals(stop, lines)
         async with wiring.open_world(directory, flags, write=True) as opened, lines.ticking():
             settings, world = opened.settings, opened.world
+            on_signals(stop, lines, world.store.unfinished)
             _check(settings)
             world.watcher, world.progress = lines.step, lines.progress
             await take_lock(world, f"{purpose} ({settings.target})")
@@ -199,16 +202,30 @@ def _meant(word: str, commands: list[str]) -> str:
     return f"Did you mean {near[0]}? " if near else ""
 
 
-def on_signals(stop: asyncio.Event, lines: Lines) -> None:
-    """The first Ctrl-C or SIGTERM undoes in order; the second stops at once. A lost terminal stops nothing."""
+def on_signals(stop: asyncio.Event, lines: Lines, under_way: Callable[[], Run | None] = lambda: None) -> None:
+    """The first Ctrl-C or SIGTERM undoes in order; the second stops at once. A lost terminal stops nothing.
+
+    `under_way` gives the run that the journal has, for words that are true.
+    """
 
     def ask() -> None:
         if stop.is_set():
+            emit(sys.stderr, STOPPED)
             os._exit(int(Exit.INTERRUPTED))
         stop.set()
-        lines.note("interrupted: undoing in order (again to stop at once)")
+        lines.note(f"interrupted: {_answer(under_way)} (again to stop at once)")
 
     loop = asyncio.get_running_loop()
     for number in ENDING:
         loop.add_signal_handler(number, ask)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
+
+
+def _answer(under_way: Callable[[], Run | None]) -> str:
+    """What a request to stop leads to."""
+    run = None
+    with contextlib.suppress(NselfError):  # a journal that can't be read stops the run by itself
+        run = under_way()
+    if run is not None and run.committed:
+        return "what has proved itself is finished"
+    return "the undoing goes on" if run is not None and run.phase is Phase.UNDO else "undoing in order"

@@ -1,0 +1,190 @@
+"""What tests of faults share: somebody who visits meanwhile, acting at a moment of a deploy, and what must hold."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import itertools
+import json
+import queue
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from nself_deploy.adapters.journal import Journal
+from nself_deploy.core.slot_records import SlotRole
+from tests.real.scene import FAST, tiny
+from tests.real.stack import Outcome, Stack, docker
+
+LONG = ("--min-uptime", "60s", "--health-timeout", "120s", "--drain", "2s")
+"""A candidate whose health takes longer to be believed than any test lasts."""
+LIMIT_S = 120.0
+AT_ONCE = 3
+"""Projects that deploy side by side in one test: most of a deploy is waiting."""
+
+T = TypeVar("T")
+
+
+class Visitor:
+    """Somebody who asks for the page again and again, one request after the other."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._visit, daemon=True)
+        self.seen: set[bytes] = set()
+        self.failed: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._end.set()
+        self._thread.join(30)
+
+    def _visit(self) -> None:
+        while not self._end.wait(0.02):
+            try:
+                status, _, body = self._stack.get("/")
+            except (OSError, http.client.HTTPException) as error:
+                self.failed.append(repr(error))
+                continue
+            self.seen.add(body)
+            if status != 200:
+                self.failed.append(f"{status} {body[:100]!r}")
+
+
+def watched(process: subprocess.Popen[str], line_begins: str, act: Callable[[], object]) -> Outcome:
+    """Follow a deploy to its end; `act` as soon as it prints a line that begins so."""
+    lines: list[str] = []
+    acted = False
+    with process, contextlib.ExitStack() as at_the_end:
+        at_the_end.callback(process.kill)
+        assert process.stdout and process.stderr
+        for line in process.stdout:
+            lines.append(line)
+            if not acted and line.startswith(line_begins):
+                acted = True
+                act()
+        errors = process.stderr.read()
+        outcome = Outcome(process.wait(LIMIT_S), "".join(lines), errors)
+    assert acted, outcome.text
+    return outcome
+
+
+def no_traceback(outcome: Outcome) -> Outcome:
+    """Nobody was shown a bug."""
+    assert "Traceback" not in outcome.text, outcome.text
+    assert "bug" not in outcome.err, outcome.text
+    return outcome
+
+
+def step_of(stack: Stack, words: str) -> str:
+    """A moment's line with the slots' names: `{to}` will be the candidate, `{live}` has the traffic now."""
+    live = live_slot(stack)
+    return words.format(live=live, to="green" if live == "blue" else "blue")
+
+
+def killed_at(stack: Stack, moment: str, *words: str, **env: str) -> Outcome:
+    """A deploy that is killed with SIGKILL as soon as it prints the line of this moment."""
+    line = step_of(stack, moment)
+    process = stack.start_nself(*words, **env)
+    outcome = watched(process, line, process.kill)
+    assert outcome.status == -9, outcome.text
+    return outcome
+
+
+def live_slot(stack: Stack) -> str:
+    """The slot that the link sends requests to."""
+    return (stack.root / ".nself/router/current").readlink().name
+
+
+def released(stack: Stack) -> str:
+    """The release that answers users."""
+    return stack.get("/")[2].decode().split()[-1]
+
+
+_NUMBERS = itertools.count(2)
+
+
+def fresh() -> str:
+    """A release that nobody has deployed yet."""
+    return str(next(_NUMBERS))
+
+
+def check_clean(stack: Stack, release: str) -> None:
+    """Users are on `release`; one slot is live, at most a warm standby beside it; no leftovers, true state files."""
+    assert stack.get("/")[2] == f"release {release}\n".encode()
+    live = live_slot(stack)
+    with Journal.open(stack.root, create=False) as journal:
+        assert journal.all_unfinished() == []
+        roles = {slot.value: record.role for slot, record in journal.slots().items()}
+        events = [event.id for event in journal.events(1000)]
+        ended = len(journal.history(1000))
+    assert len(set(events)) == len(events) == ended
+    assert roles[live] is SlotRole.LIVE
+    for slot, containers in stack.slots().items():
+        expected = 1 if roles.get(slot) in (SlotRole.LIVE, SlotRole.STANDBY) else 0
+        assert len(containers) == expected, (slot, roles, containers)
+    assert stack.state("bluegreen/state.json")["active"] == live
+    stack.state("state/deploy.json")
+    networks = docker("network", "ls", "--format", "{{.Name}}", "--filter", f"name={stack.name}").split()
+    assert len(set(networks)) == len(networks) == 5, networks  # the project's own, and two of each slot
+    assert not list((stack.root / ".nself").rglob("*.tmp"))
+
+
+@contextlib.contextmanager
+def sites(count: int = AT_ONCE) -> Iterator[list[Stack]]:
+    """So many tiny projects, each live with release 1 in blue and nothing beside it."""
+    made: list[Stack] = []
+    try:
+        with ThreadPoolExecutor(count) as pool:
+            made += [future.result() for future in [pool.submit(tiny) for _ in range(count)]]
+            list(pool.map(lambda stack: stack.nself(*FAST), made))
+        yield made
+    finally:
+        for stack in made:
+            stack.remove()
+
+
+def side_by_side(stacks: Sequence[Stack], cases: Sequence[T], check: Callable[[Stack, T], object]) -> None:
+    """Check every case on some stack that is free; says of each case that fails how."""
+    free: queue.SimpleQueue[Stack] = queue.SimpleQueue()
+    for stack in stacks:
+        free.put(stack)
+
+    def one(case: T) -> str:
+        stack = free.get()
+        try:
+            check(stack, case)
+        except Exception as error:
+            return f"{case!r}: {type(error).__name__}: {error}"
+        finally:
+            free.put(stack)
+        return ""
+
+    with ThreadPoolExecutor(len(stacks)) as pool:
+        failed = [words for words in pool.map(one, cases) if words]
+    assert not failed, "\n\n".join(failed)
+
+
+def journal_of(stack: Stack) -> Path:
+    """Where the journal is."""
+    return stack.root / ".nself/nself.db"
+
+
+def router_of(stack: Stack) -> str:
+    """The name of the router's container."""
+    return f"{stack.name}-router-1"
+
+
+def document(outcome: Outcome) -> dict[str, object]:
+    """The one JSON document on stdout."""
+    found = json.loads(outcome.out)
+    assert isinstance(found, dict)
+    return found
