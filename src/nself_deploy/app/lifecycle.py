@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 from nself_deploy.app import proving
 from nself_deploy.app.world import World
@@ -195,20 +196,19 @@ async def watch_live(world: World, release: Release, slot: Slot, seconds: float)
 
 async def hand_over(world: World, effect: HandOver, release_of: Callable[[str], Release]) -> str:
     """Stop the single services in one slot, then start them in the other: at no time do two run."""
-    release = release_of(effect.start_release)
-    names = {s.name for s in release.apps() if s.activate is Activate.ON_LIVE}
-    before = release_of(effect.stop_release) if effect.stop_release else None
-    names |= {s.name for s in (before.apps() if before else ()) if s.activate is Activate.ON_LIVE}
+    # A plain stack that ran only in part has no release.
+    after, before = (release_of(r) if r else None for r in (effect.start_release, effect.stop_release))
+    names = {s.name for r in (after, before) if r for s in r.apps() if s.activate is Activate.ON_LIVE}
     old = await _singles(world, effect.stop, names)
-    await asyncio.gather(*(_stop_and_remove(world, c, keep=effect.stop is Slot.PLAIN) for c in old))
+    await at_once(_stop_and_remove(world, c, keep=effect.stop is Slot.PLAIN) for c in old)
     if effect.start is Slot.PLAIN:
         for container in await plain_containers(world, names):
             await world.engine.start(container.id)
         return f"{', '.join(sorted(names))} run in the plain stack again"
-    services = [s for s in release.apps() if s.activate is Activate.ON_LIVE]
-    if services:
-        await _start(world, release, effect.start, services, 30.0)
-        await proving.prove_slot(world, release, effect.start, 30.0, 1.0, on_live=True)
+    services = [s for s in (after.apps() if after else ()) if s.activate is Activate.ON_LIVE]
+    if after and services:
+        await _start(world, after, effect.start, services, 30.0)
+        await proving.prove_slot(world, after, effect.start, 30.0, 1.0, on_live=True)
     return f"{', '.join(sorted(names))} run in {effect.start}"
 
 
@@ -217,6 +217,13 @@ async def _singles(world: World, slot: Slot, names: set[str]) -> list[Container]
         return await plain_containers(world, names)
     found = await world.engine.containers(compose_project=slot_project(world.project.name, slot))
     return [c for c in found if c.service in names]
+
+
+async def at_once(work: Iterable[Coroutine[Any, Any, object]]) -> None:
+    """Do all of it, and wait until all of it has ended, also when one fails: nothing goes on behind our back."""
+    for result in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 async def _stop_and_remove(world: World, container: Container, *, keep: bool = False) -> None:
@@ -230,10 +237,7 @@ async def remove_slot(world: World, slot: Slot) -> str:
     """Stop every container of the slot gracefully, all at once, and remove them."""
     found = await world.engine.containers(compose_project=slot_project(world.project.name, slot))
     ours = [c for c in found if c.labels.get(LABEL_PROJECT) == world.project.name]
-    results = await asyncio.gather(*(_stop_and_remove(world, c) for c in ours), return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
+    await at_once(_stop_and_remove(world, c) for c in ours)
     return f"{len(ours)} container{'s' if len(ours) != 1 else ''} removed" if ours else "was empty"
 
 
@@ -242,7 +246,7 @@ async def retire_plain(world: World, services: tuple[str, ...]) -> str:
     await write_override(world, retired=True)
     names = set(services) | {s.name for role in (Role.APP, Role.JOB) for s in world.project.with_role(role)}
     found = await plain_containers(world, names)
-    await asyncio.gather(*(_stop_and_remove(world, c) for c in found))
+    await at_once(_stop_and_remove(world, c) for c in found)
     return f"{len(found)} containers removed; docker compose up leaves them to nself deploy from now on"
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import msgspec
 
 from nself_deploy.app import proving
-from nself_deploy.app.lifecycle import plain_containers
+from nself_deploy.app.lifecycle import at_once, plain_containers
 from nself_deploy.app.world import World
 from nself_deploy.core.model import LABEL_PROJECT, Container, Release, Slot, Split, slot_project
 from nself_deploy.core.nginx_tree import compile_tree, fingerprint
@@ -193,7 +191,7 @@ async def _close_lingering(world: World, slot: Slot) -> None:
     routed = [
         c for c in found if c.service in world.project.routed and c.labels.get(LABEL_PROJECT) == world.project.name
     ]
-    await asyncio.gather(*(_restart(world, c) for c in routed))
+    await at_once(_restart(world, c) for c in routed)
     start = world.clock.monotonic()
     while world.clock.monotonic() - start < WARM_AGAIN_S:
         now = [await world.engine.container(c.id) for c in routed]
