@@ -31,7 +31,8 @@ def begin(world: SimWorld, beginning: str) -> None:
     world.make_net(shop.ORIGINAL, {}, internal=False)
     world.volumes["shop_data"] = world.number()
     push(world, "good")
-    world.images.update(world.registry)
+    for ref, image in world.registry.items():
+        world.images.update({ref: image, image: image})
     for name, slot_project in (("web", f"{shop.OTHER}-blue"), ("db", shop.OTHER)):
         labels = {LABEL_PROJECT: shop.OTHER} if name == "web" else {}
         other = Thing(f"{shop.OTHER}-{name}-1", world.number(), slot_project, name, labels=labels)
@@ -51,7 +52,8 @@ def push(world: SimWorld, version: str) -> None:
     number = world.number()
     for service in world.project.services.values():
         if service.role not in (Role.APP, Role.JOB):
-            world.images.setdefault(service.image, f"sha256:{service.name}")
+            image = f"sha256:{service.name}"
+            world.images.update({service.image: image, image: image})
             continue
         image = f"sha256:{service.name}-{version}-{number}"
         good = JOB if service.role is Role.JOB else GOOD

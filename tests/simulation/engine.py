@@ -103,7 +103,7 @@ class SimEngine:
             if thing is None or network not in world.nets:
                 raise EngineError(f"No such container or network: {container_id}, {network}.", "Look for it.")
             if network not in thing.addresses:
-                thing.addresses = {**thing.addresses, network: world.free_address(network)}
+                world.attach(thing, network)
 
         await self._process.act(f"connect {container_id} to {network}", attach)
 
@@ -336,7 +336,7 @@ class SimProber:
         self._process = process
 
     async def get(self, address: str, port: int, probe: Probe) -> ProbeAnswer:
-        await self._process.pause(0.003)
+        await self._process.spend(0.003)
         world = self._process.world
         found = world.at(address)
         ok = found is not None and found.serves(world.now)

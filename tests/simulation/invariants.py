@@ -51,12 +51,18 @@ class Watch:
         self._states = {t.id: (t.state, t.started) for t in self._world.things.values()}
         self._target = self._world.target()
         self._volumes = dict(self._world.volumes)
+        for thing in self._world.of_slot(self._target):
+            thing.proved_before = True
 
     def look(self, process: Process | None, what: str) -> None:
         """After an event; `process` is whose doing it was, None for the world's."""
         world = self._world
         if process is not None:
             self._alone(process, what)
+        if not self._world.stirred:
+            return  # only something was written
+        self._world.stirred = False
+        if process is not None:
             self._stops(what)
             self._moves(what)
             self._served(what)
@@ -92,7 +98,7 @@ class Watch:
 
     def _stopped(self, thing: Thing, started: float, what: str) -> None:
         world = self._world
-        if self.promise and world.routing() and world.share(thing.slot):
+        if self.promise and world.routing() and world.share(thing.slot) and not world.link_lost:
             self.fail(3, f"{thing.name} was stopped by {what!r} while its slot gets the traffic")
         lost = world.users.lost(thing.slot, started, world.now)
         if 0 <= lost < world.shape.timing.drain_s:
@@ -114,10 +120,8 @@ class Watch:
             return
         wanted = {s.name: s.replicas for s in world.project.with_role(Role.APP) if s.activate is Activate.WITH_SLOT}
         for thing in world.of_slot(target):
-            if thing.service in wanted and not thing.proved_before:
-                if reason := self._unproved(thing):
-                    self.fail(2, f"{what!r} sends users to {thing.name}, {reason}")
-                thing.proved_before = True
+            if thing.service in wanted and (reason := self._unproved(thing)):
+                self.fail(2, f"{what!r} sends users to {thing.name}, {reason}")
         for route, places in world.servers(target).items():
             if not any(isinstance(place, Thing) for place in places) and self._blame(places):
                 self.fail(2, f"{what!r} sends users of {route} where nothing is")
@@ -128,6 +132,8 @@ class Watch:
             return ""  # it ended between the last look and this moment
         if thing.last_ok < thing.started and thing.starter == US:
             return "which nobody saw healthy since it was started"
+        if thing.proved_before:
+            return ""
         if thing.starter == US and now - thing.last_ok > RECENT_S:
             return f"which was last seen healthy {now - thing.last_ok:.1f} s ago"
         seen = now - thing.first_ok if thing.first_ok is not None else None
@@ -146,6 +152,8 @@ class Watch:
 
     def _blame(self, places: list[Thing | str]) -> bool:
         """Whether nobody but us is the reason that none of these containers serves."""
+        if not places:
+            return self._world.target() is not Slot.PLAIN
         return all(self._ours(place) for place in places)
 
     def _ours(self, place: Thing | str) -> bool:

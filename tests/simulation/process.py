@@ -17,6 +17,8 @@ from tests.simulation.world import SimWorld
 
 T = TypeVar("T")
 
+DEBT_S = 0.04
+
 
 class Killed(BaseException):
     """The process is gone. Nothing may catch this."""
@@ -64,6 +66,8 @@ class Process:
             self._faults.setdefault(fault.at, []).append(fault)
         self._shock = shock
         self._sleepers: dict[asyncio.Future[None], None] = {}
+        self._debt = 0.0
+        """Seconds that calls took which only look: they pass together."""
 
     def die(self) -> None:
         """kill -9: the kernel takes the lock back, and nobody of it ever wakes up."""
@@ -93,6 +97,14 @@ class Process:
         finally:
             timer.cancel()
             del self._sleepers[sleeper]
+
+    async def spend(self, seconds: float) -> None:
+        """Let a little time pass, now or with what comes next."""
+        self.living()
+        self._debt += seconds
+        if self._debt > DEBT_S:
+            seconds, self._debt = self._debt, 0.0
+            await self.pause(seconds)
 
     def point(self) -> str:
         """Before a call that changes something: what befalls it (empty: nothing)."""
@@ -129,6 +141,7 @@ class Process:
         """A call that takes time and then changes something."""
         mode = self.point()
         slow = 8.0 if mode == "slow" else seconds * self.world.random.uniform(0.5, 1.5)
+        slow, self._debt = slow + self._debt, 0.0
         try:
             await self.pause(slow)
         except asyncio.CancelledError:
@@ -146,7 +159,7 @@ class Process:
 
     async def ask(self, seconds: float = 0.004, error: Refused = engine_error) -> None:
         """A call that only looks."""
-        await self.pause(seconds)
+        await self.spend(seconds)
         self.answering(error)
 
     def answering(self, error: Refused) -> None:

@@ -105,19 +105,19 @@ class SimRouter:
 
     async def move(self, split: Split) -> None:
         if self._world.disk.split == split:
-            await self._process.pause(0.001)
+            await self._process.spend(0.001)
             return
-        await self._process.pause(0.002)
+        await self._process.spend(0.002)
         self._process.touch(f"move traffic to {split.name}", lambda: self._point(split))
 
     def _point(self, split: Split) -> None:
         def point() -> None:
-            self._world.disk.split = split
+            self._world.disk.split, self._world.link_lost = split, False
 
         self._world.retarget(point)
 
     async def record(self, *, on: bool) -> None:
-        await self._process.pause(0.001)
+        await self._process.spend(0.001)
         disk = self._world.disk
         if disk.recording != on:
             self._process.touch(f"recording {on}", lambda: setattr(disk, "recording", on))
@@ -135,7 +135,7 @@ class SimRouter:
                 raise RouterError(f"nginx does not split requests as {split.name}.", "Look whether it reads them.")
 
     async def in_flight(self, slot: Slot) -> int:
-        await self._process.pause(0.004)
+        await self._process.spend(0.004)
         world = self._world
         if not world.routing() or world.loaded is None:
             raise router_error("in flight")
@@ -146,10 +146,13 @@ class SimRouter:
         return 1 if self._world.old_workers_until > self._world.now else 0
 
     async def probe(self, route: Route, slot: Slot, probe: Probe) -> ProbeAnswer:
-        await self._process.pause(0.004)
+        await self._process.spend(0.004)
         world = self._world
         if not world.routing() or world.loaded is None:
             raise router_error("probe")
         places = world.servers(slot).get(route.key) or []
-        ok = any(isinstance(place, Thing) and place.serves(world.now) for place in places)
+        well = [place for place in places if isinstance(place, Thing) and place.serves(world.now)]
+        for place in well:
+            place.last_ok = world.now
+        ok = bool(well)
         return ProbeAnswer(ok, 200 if ok else 502, f"GET {probe.path} at {route.key} in {slot}")

@@ -46,6 +46,8 @@ class SimWorld:
         self.images: dict[str, str] = {}
         """Names and ids of the images on the engine -> their ids."""
         self.users = Users(self.random)
+        self.stirred = False
+        """Something changed that users may notice."""
         self.things: dict[str, Thing] = {}
         """By id, in the order in which they were made."""
         self.removed: dict[str, Thing] = {}
@@ -76,6 +78,8 @@ class SimWorld:
         self.digest = 0
         self.events = 0
         self._numbers = 0
+        self._places: dict[str, list[Thing]] = {}
+        """Address -> the containers that have it."""
 
     @property
     def now(self) -> float:
@@ -107,6 +111,7 @@ class SimWorld:
         used = {net.subnet for net in self.nets.values()}
         pool = "10.213" if LABEL_PROJECT in labels else "172.18"
         subnet = next(s for s in (f"{pool}.{n}.0/24" for n in range(256)) if s not in used)
+        self.stirred = True
         self.nets[name] = Net(name, labels, subnet, ip_range_of(subnet), internal)
         return self.nets[name]
 
@@ -130,8 +135,10 @@ class SimWorld:
 
     def at(self, address: str) -> Thing | None:
         """The container that has an address, or had it when it ran."""
-        found = [t for t in self.things.values() if address in t.addresses.values()]
-        return next((t for t in found if t.state == "running"), found[0] if found else None)
+        found = self._places.get(address)
+        if not found:
+            return None
+        return next((t for t in found if t.state == "running"), found[0])
 
     def of_project(self, project: str) -> Iterator[Thing]:
         """Containers of a Compose project, by name."""
@@ -146,18 +153,28 @@ class SimWorld:
 
     def router(self) -> Thing | None:
         """The router's container."""
-        return next((t for t in self.of_project(shop.NAME) if t.service == "router"), None)
+        return next((t for t in self.things.values() if t.service == "router" and t.project == shop.NAME), None)
 
     def add(self, thing: Thing) -> Thing:
         """A container that was created."""
         thing.behaviour = self.behaviours.get(thing.image, GOOD)
+        self.stirred = True
         self.things[thing.id] = thing
+        for address in thing.addresses.values():
+            self._places.setdefault(address, []).append(thing)
         return thing
+
+    def attach(self, thing: Thing, network: str) -> None:
+        """Connect a container to one more network."""
+        address = self.free_address(network)
+        thing.addresses = {**thing.addresses, network: address}
+        self._places.setdefault(address, []).append(thing)
 
     def start(self, thing: Thing, who: str) -> None:
         """Start a container, and all that comes with it."""
         if thing.state == "running":
             return
+        self.stirred = True
         thing.start(self.now, who)
         thing.traffic_since = self.now if self.share(thing.slot) and thing.slot is not Slot.PLAIN else None
         if thing is self.router():
@@ -173,6 +190,7 @@ class SimWorld:
 
     def stop(self, thing: Thing, who: str, code: int = 0) -> None:
         """Stop a container; the requests that it served are gone."""
+        self.stirred = True
         was = thing.state
         thing.stop(who, self.now, code)
         if thing is self.router() and was == "running":
@@ -184,7 +202,10 @@ class SimWorld:
             self.stop(thing, who, 137)
         self.graves.update(dict.fromkeys(thing.addresses.values(), thing.stopper or who))
         if self.things.pop(thing.id, None) is not None:
+            self.stirred = True
             self.removed[thing.id] = thing
+            for address in thing.addresses.values():
+                self._places[address].remove(thing)
 
     # Traffic.
 
@@ -205,6 +226,7 @@ class SimWorld:
 
     def retarget(self, change: Callable[[], None]) -> None:
         """Do what may send users somewhere else, and let them go."""
+        self.stirred = True
         before = self.target()
         change()
         after = self.target()
