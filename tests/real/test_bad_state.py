@@ -31,7 +31,12 @@ from tests.real.stack import Stack
 pytestmark = pytest.mark.real
 
 PATHS = ("compose.yaml", "nginx/site.conf")
-RUNS = ("file .nself/nself.db", "file .nself/state/deploy.json", "file .nself/bluegreen/state.json")
+RUNS = (
+    "file .nself/nself.db",
+    "file .nself/audit.head",
+    "file .nself/state/deploy.json",
+    "file .nself/bluegreen/state.json",
+)
 """What a deploy that began and was undone writes down."""
 
 
