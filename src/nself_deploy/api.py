@@ -107,8 +107,8 @@ def _flags(config: BlueGreenConfig) -> dict[str, object]:
 async def _deploy(config: BlueGreenConfig, flags: dict[str, object]) -> tuple[list[DeployStep], str, bool]:
     from nself_deploy import wiring
     from nself_deploy.app import deploy
+    from nself_deploy.app.locking import held
     from nself_deploy.app.planning import preview
-    from nself_deploy.app.standby import take_lock
     from nself_deploy.core.document import plan_document, run_document, unchanged_document
 
     async with wiring.open_world(str(config.project_root), flags, write=not config.dry_run) as opened:
@@ -116,11 +116,9 @@ async def _deploy(config: BlueGreenConfig, flags: dict[str, object]) -> tuple[li
         if config.dry_run:
             plan = await preview(world, timing, opened.settings.target)
             return list(plan_document(plan, world.project, ()).steps), "", False
-        await take_lock(world, f"deploy ({opened.settings.target})")
-        try:
-            result = await deploy.deploy(world, timing, opened.settings.target, asyncio.Event(), lambda plan: None)
-        finally:
-            world.lock.release()
+        target, stop = opened.settings.target, asyncio.Event()
+        async with held(world, f"deploy ({target})", target, stop):
+            result = await deploy.deploy(world, timing, target, stop, lambda plan: None)
     if result.run is None:
         return list(unchanged_document(result.plan, result.before).steps), "", False
     document = run_document(result.run, result.before)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from nself_deploy.app import lifecycle, traffic
 from nself_deploy.app.inspect import expired_standby
+from nself_deploy.app.locking import EXPIRY, EXPIRY_S, held
 from nself_deploy.app.world import World
 from nself_deploy.core.slot_records import SlotRecord, SlotRole, standby_slot
 from nself_deploy.errors import Locked
-
-EXPIRY = "remove the expired standby"
-"""Purpose of the lock while a standby is removed: the one that others wait for."""
-EXPIRY_S = 90.0
 
 
 async def expire(world: World) -> str:
@@ -33,17 +32,14 @@ async def expire(world: World) -> str:
     return f"standby {slot}: {words}"
 
 
-async def wait_and_expire(world: World, seconds: float) -> str:
+async def wait_and_expire(world: World, seconds: float, target: str = "local") -> str:
     """Wait, then expire under the lock; a lock that somebody holds means that they decide about the standby."""
     await world.clock.sleep(seconds)
     try:
-        world.lock.acquire(EXPIRY)
+        async with held(world, EXPIRY, target, asyncio.Event()):
+            return await expire(world)
     except Locked:
         return ""
-    try:
-        return await expire(world)
-    finally:
-        world.lock.release()
 
 
 async def take_lock(world: World, purpose: str) -> None:

@@ -55,7 +55,7 @@ async def _go(directory: str, lines: Lines, *, fix: bool) -> Report:
 
     from nself_deploy import wiring
     from nself_deploy.app import doctor as use_case
-    from nself_deploy.app.standby import take_lock
+    from nself_deploy.app.locking import held
     from nself_deploy.wiring.doctor import open_patient
 
     async with open_patient(directory, write=False) as patient:
@@ -64,12 +64,10 @@ async def _go(directory: str, lines: Lines, *, fix: bool) -> Report:
             return use_case.make_report(patient.world.project.name, findings)
     async with open_patient(directory, write=True) as patient, lines.ticking():
         world = patient.world
-        world.watcher, world.progress = lines.step, lines.progress
-        await take_lock(world, "doctor --fix")
-        try:
-            treated = await use_case.repair(patient, asyncio.Event())
-        finally:
-            world.lock.release()
+        world.watcher, world.progress, world.note = lines.step, lines.progress, lines.note
+        stop = asyncio.Event()
+        async with held(world, "doctor --fix", "local", stop):
+            treated = await use_case.repair(patient, stop)
     if treated.recovered is not None:
         wiring.schedule_expiry(treated.recovered.plan, str(world.root))
     return treated.report

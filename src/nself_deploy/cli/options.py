@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from nself_deploy.errors import UsageError
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEPLOY_OPTIONS = (
@@ -21,7 +23,7 @@ DEPLOY_OPTIONS = (
 
 def value_options() -> frozenset[str]:
     """Words that are followed by a value, in any command."""
-    return frozenset({word for word, *_ in DEPLOY_OPTIONS} | {"-C", "--to", "--limit", "--noted"})
+    return frozenset({word for word, *_ in DEPLOY_OPTIONS} | {"-C", "--to", "--limit", "--wait", "--noted"})
 
 
 def deploy_options(command: F) -> F:
@@ -29,6 +31,21 @@ def deploy_options(command: F) -> F:
     for word, _, metavar, text in reversed(DEPLOY_OPTIONS):
         command = click.option(word, metavar=metavar, help=text)(command)
     return command
+
+
+def wait_option(command: F) -> F:
+    """`--wait`, in seconds. No setting: it changes nothing about what is done."""
+    text = "Wait this long for another command that holds the lock, instead of being refused at once."
+    return click.option("--wait", "wait_s", default="0", metavar="TIME", callback=_seconds, help=text)(command)
+
+
+def _seconds(_context: click.Context, _option: click.Parameter, value: str) -> float:
+    from nself_deploy.core.durations import parse_duration
+
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise UsageError(f"{error}.", where="--wait") from None
 
 
 def common(command: F) -> F:

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from nself_deploy import wiring
 from nself_deploy.app import deploy as use_cases
 from nself_deploy.app.deploy import Result
+from nself_deploy.app.locking import held
 from nself_deploy.app.recovery import abort_of_another
-from nself_deploy.app.standby import take_lock
 from nself_deploy.app.world import World
 from nself_deploy.cli.output import Lines, emit, print_error, print_json
 from nself_deploy.cli.running import on_signals
@@ -22,10 +22,10 @@ from nself_deploy.errors import Exit, GateRefused, NselfError
 Act = Callable[[World, asyncio.Event], Awaitable[Result | None]]
 
 
-def resume(directory: str, *, as_json: bool) -> int:
+def resume(directory: str, *, as_json: bool, wait_s: float) -> int:
     """Finish what was interrupted, or undo it."""
     lines, start = Lines(sys.stdout, quiet=as_json), time.monotonic()
-    result, root = asyncio.run(_act(directory, "resume", use_cases.resume, lines))
+    result, root = asyncio.run(_act(directory, "resume", use_cases.resume, lines, wait_s))
     if result is None or result.run is None:
         return _nothing(lines, as_json=as_json)
     run, status = result.run, exit_status(result.run)
@@ -40,10 +40,10 @@ def resume(directory: str, *, as_json: bool) -> int:
     return int(status)
 
 
-def abort(directory: str, *, as_json: bool) -> int:
+def abort(directory: str, *, as_json: bool, wait_s: float) -> int:
     """Undo what runs or was interrupted."""
     lines, start = Lines(sys.stdout, quiet=as_json), time.monotonic()
-    result, root = asyncio.run(_act(directory, "abort", use_cases.abort, lines))
+    result, root = asyncio.run(_act(directory, "abort", use_cases.abort, lines, wait_s))
     if result is None or result.run is None:
         return _nothing(lines, as_json=as_json)
     run = result.run
@@ -61,20 +61,17 @@ def abort(directory: str, *, as_json: bool) -> int:
     return int(Exit.OK)
 
 
-async def _act(directory: str, purpose: str, act: Act, lines: Lines) -> tuple[Result | None, str]:
+async def _act(directory: str, purpose: str, act: Act, lines: Lines, wait_s: float) -> tuple[Result | None, str]:
     stop = asyncio.Event()
     on_signals(stop, lines)
     async with wiring.open_world(directory, {}, write=True) as opened, lines.ticking():
         world = opened.world
         on_signals(stop, lines, world.store.unfinished)
-        world.watcher, world.progress = lines.step, lines.progress
+        world.watcher, world.progress, world.note = lines.step, lines.progress, lines.note
         if purpose == "abort" and (found := await _asked(world)) is not None:
             return found, str(world.root)
-        await take_lock(world, purpose)
-        try:
+        async with held(world, purpose, opened.settings.target, stop, wait_s=wait_s):
             return await act(world, stop), str(world.root)
-        finally:
-            world.lock.release()
 
 
 async def _asked(world: World) -> Result | None:

@@ -10,23 +10,26 @@ from typing import Any
 import click
 
 from nself_deploy.cli.group import DeployCommand
-from nself_deploy.cli.options import common, deploy_options, flags_of
+from nself_deploy.cli.options import common, deploy_options, flags_of, wait_option
 
 
 @click.command(cls=DeployCommand, hidden=True)
 @click.argument("target", required=False)
 @deploy_options
+@wait_option
 @click.option("--dry-run", is_flag=True, help="Print the plan and do nothing (the same as plan).")
 @click.option("-y", "--yes", "--force", "yes", is_flag=True, help="Don't ask, also not for prod.")
 @common
-def run(target: str | None, dry_run: bool, yes: bool, as_json: bool, directory: str, **options: Any) -> int:
+def run(
+    target: str | None, dry_run: bool, yes: bool, wait_s: float, as_json: bool, directory: str, **options: Any
+) -> int:
     """Bring the present version of the project live."""
     from nself_deploy.cli import running
 
     flags = {**flags_of(options), "target": target}
     if dry_run:
         return running.plan(flags, directory, as_json=as_json)
-    return running.deploy(flags, directory, as_json=as_json, yes=yes)
+    return running.deploy(flags, directory, as_json=as_json, yes=yes, wait_s=wait_s)
 
 
 @click.command(short_help="Show what a deploy would do, and why.")
@@ -49,8 +52,11 @@ def plan(target: str | None, as_json: bool, directory: str, **options: Any) -> i
 @click.option("--to", default="", metavar="RELEASE", help="An older release than the previous one (see history).")
 @click.option("-y", "--yes", "--force", "yes", is_flag=True, help="Don't ask, also not for prod.")
 @deploy_options
+@wait_option
 @common
-def rollback(target: str | None, to: str, yes: bool, as_json: bool, directory: str, **options: Any) -> int:
+def rollback(
+    target: str | None, to: str, yes: bool, wait_s: float, as_json: bool, directory: str, **options: Any
+) -> int:
     """Go back to the previous release.
 
     While its slot is warm (see --standby) that is one rename, and takes about a second. Later the release is started
@@ -60,12 +66,13 @@ def rollback(target: str | None, to: str, yes: bool, as_json: bool, directory: s
     from nself_deploy.cli import running
 
     flags = {**flags_of(options), "target": target}
-    return running.rollback(flags, directory, as_json=as_json, yes=yes, to=to)
+    return running.rollback(flags, directory, as_json=as_json, yes=yes, to=to, wait_s=wait_s)
 
 
 @click.command(short_help="Finish a deploy whose process died, or undo it if it can't be.")
+@wait_option
 @common
-def resume(as_json: bool, directory: str) -> int:
+def resume(as_json: bool, directory: str, wait_s: float) -> int:
     """Finish a deploy or rollback whose process died (a power cut, a lost machine, kill -9), from where it was.
 
     The new version must prove healthy anew. When it can't be finished it is undone, and users stay on, or return to,
@@ -74,12 +81,13 @@ def resume(as_json: bool, directory: str) -> int:
     """
     from nself_deploy.cli import recovering
 
-    return recovering.resume(directory, as_json=as_json)
+    return recovering.resume(directory, as_json=as_json, wait_s=wait_s)
 
 
 @click.command(short_help="Undo a deploy that runs, or whose process died.")
+@wait_option
 @common
-def abort(as_json: bool, directory: str) -> int:
+def abort(as_json: bool, directory: str, wait_s: float) -> int:
     """Undo a deploy or rollback: one that runs in another terminal, or one whose process died.
 
     Users stay on, or return to, the release that was live before it. A deploy that has proved itself under traffic is
@@ -87,7 +95,7 @@ def abort(as_json: bool, directory: str) -> int:
     """
     from nself_deploy.cli import recovering
 
-    return recovering.abort(directory, as_json=as_json)
+    return recovering.abort(directory, as_json=as_json, wait_s=wait_s)
 
 
 @click.command(hidden=True)

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -17,8 +18,9 @@ import click
 from nself_deploy import wiring
 from nself_deploy.app import deploy as use_cases
 from nself_deploy.app.deploy import Result
+from nself_deploy.app.locking import held, is_warm
 from nself_deploy.app.planning import preview
-from nself_deploy.app.standby import take_lock, wait_and_expire
+from nself_deploy.app.standby import wait_and_expire
 from nself_deploy.app.world import World
 from nself_deploy.cli.group import DeployGroup
 from nself_deploy.cli.output import Lines, emit, print_error, print_json, subject
@@ -64,22 +66,23 @@ def plan(flags: dict[str, Any], directory: str, *, as_json: bool) -> int:
     return int(Exit.OK)
 
 
-def deploy(flags: dict[str, Any], directory: str, *, as_json: bool, yes: bool) -> int:
+def deploy(flags: dict[str, Any], directory: str, *, as_json: bool, yes: bool, wait_s: float = 0.0) -> int:
     """Bring the present version live."""
 
     async def go(world: World, settings: Settings, stop: asyncio.Event, ask: Callable[[Plan], None]) -> Result:
         return await use_cases.deploy(world, wiring.timing_of(settings), settings.target, stop, ask)
 
-    return _changing(flags, directory, "deploy", go, as_json=as_json, yes=yes)
+    return _changing(flags, directory, "deploy", go, as_json=as_json, yes=yes, hold=Hold(wait_s))
 
 
-def rollback(flags: dict[str, Any], directory: str, *, as_json: bool, yes: bool, to: str) -> int:
+def rollback(flags: dict[str, Any], directory: str, *, as_json: bool, yes: bool, to: str, wait_s: float = 0.0) -> int:
     """Go back to the previous release, or to the one named."""
 
     async def go(world: World, settings: Settings, stop: asyncio.Event, ask: Callable[[Plan], None]) -> Result:
         return await use_cases.rollback(world, wiring.timing_of(settings), settings.target, stop, ask, to=to)
 
-    return _changing(flags, directory, "rollback", go, as_json=as_json, yes=yes)
+    hold = Hold(wait_s, lambda world: is_warm(world, to))
+    return _changing(flags, directory, "rollback", go, as_json=as_json, yes=yes, hold=hold)
 
 
 def expire_standby(seconds: float, directory: str) -> int:
@@ -88,14 +91,23 @@ def expire_standby(seconds: float, directory: str) -> int:
     async def go() -> None:
         await asyncio.sleep(seconds)
         async with wiring.open_world(directory, {}, write=True) as opened:
-            await wait_and_expire(opened.world, 0)
+            await wait_and_expire(opened.world, 0, opened.settings.target)
 
     asyncio.run(go())
     return int(Exit.OK)
 
 
+@dataclass(frozen=True)
+class Hold:
+    """How a command takes the lock."""
+
+    wait_s: float = 0.0
+    warm: Callable[[World], bool] = lambda world: False
+    """Whether it goes on without an engine that can't be asked."""
+
+
 def _changing(
-    flags: dict[str, Any], directory: str, purpose: str, use_case: UseCase, *, as_json: bool, yes: bool
+    flags: dict[str, Any], directory: str, purpose: str, use_case: UseCase, *, as_json: bool, yes: bool, hold: Hold
 ) -> int:
     given = wiring.check_flags(flags)
     _check(given)
@@ -110,14 +122,12 @@ def _changing(
             settings, world = opened.settings, opened.world
             on_signals(stop, lines, world.store.unfinished)
             _check(settings)
-            world.watcher, world.progress = lines.step, lines.progress
-            await take_lock(world, f"{purpose} ({settings.target})")
-            try:
+            world.watcher, world.progress, world.note = lines.step, lines.progress, lines.note
+            words, target = f"{purpose} ({settings.target})", settings.target
+            async with held(world, words, target, stop, wait_s=hold.wait_s, warm=hold.warm(world)):
                 result = await use_case(
                     world, settings, stop, lambda made: _gate(made, settings.target, lines, as_json=as_json, yes=yes)
                 )
-            finally:
-                world.lock.release()
             return result, str(world.root)
 
     result, root = asyncio.run(go())

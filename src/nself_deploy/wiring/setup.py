@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,6 @@ from nself_deploy import wiring
 from nself_deploy.adapters.durable_files import ensure_dir, ensure_nself_dir, write_atomic
 from nself_deploy.adapters.nginx_files import NginxFiles
 from nself_deploy.adapters.project_files import plan_override, write_override
-from nself_deploy.app.world import World
 from nself_deploy.core import added_router as added
 from nself_deploy.core.model import ROUTER_DIR_IN_CONTAINER, Role
 from nself_deploy.core.nginx_edit import EditPlan, Services, Sources, plan_edit
@@ -132,26 +131,15 @@ async def apply(setup: Setup) -> str:
         setup.files.write(edit.path, edit.new)
     try:
         async with wiring.open_world(str(setup.root), {}, write=True) as opened:
+            from nself_deploy.app.locking import held
             from nself_deploy.app.setup import adopt_running
 
-            opened.world.lock.acquire("init")
-            with contextlib.closing(_Unlock(opened.world)):
+            async with held(opened.world, "init", opened.settings.target, asyncio.Event()):
                 return await adopt_running(opened.world)
     except (RouterError, ConfigError):
         for edit in setup.edit.edits:
             setup.files.write(edit.path, edit.old)
         raise
-
-
-class _Unlock:
-    """Gives the lock back at the end."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def close(self) -> None:
-        """Give it back."""
-        self._world.lock.release()
 
 
 def _keep_old(setup: Setup) -> None:
