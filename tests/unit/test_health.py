@@ -44,6 +44,15 @@ def test_a_break_starts_the_time_anew() -> None:
     assert late.proven
 
 
+def test_how_often_it_was_healthy_and_then_not_is_told() -> None:
+    ill = {"health": "unhealthy"}
+    once, still, _, twice = _looks((0.0, {}), (1.0, ill), (2.0, ill), (3.0, {}), (4.0, ill))[1:]
+
+    assert once.reason == still.reason == "its healthcheck says unhealthy; it was healthy and then not, 1 time"
+    assert twice.reason.endswith("it was healthy and then not, 2 times")
+    assert not twice.broken
+
+
 def test_a_restart_after_the_first_good_look_is_the_end() -> None:
     _, restarting, again = _looks(
         (0.0, {}),

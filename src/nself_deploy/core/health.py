@@ -15,6 +15,8 @@ class Proof(msgspec.Struct, frozen=True):
     """Of the run of the container that was healthy."""
     since: float | None = None
     """When it began to be healthy without a break (monotonic seconds); None while it is not."""
+    losses: int = 0
+    """How often it was healthy and then not."""
 
 
 class Judgement(msgspec.Struct, frozen=True):
@@ -45,9 +47,11 @@ def judge(
     if restarted:
         return Judgement(False, False, True, f"it stopped and was restarted (last exit code {container.exit_code})")
     if (service.has_healthcheck or container.health) and container.health != "healthy":
-        return Judgement(False, False, False, f"its healthcheck says {container.health or 'nothing yet'}")
+        return Judgement(
+            False, False, False, f"its healthcheck says {container.health or 'nothing yet'}{_flaps(proof)}"
+        )
     if probe_ok is False:
-        return Judgement(False, False, False, "it does not answer its probe")
+        return Judgement(False, False, False, f"it does not answer its probe{_flaps(proof)}")
     healthy_s = 0.0 if proof.since is None else max(0.0, now - proof.since)
     if healthy_s < min_uptime_s:
         return Judgement(True, False, False, f"healthy for {healthy_s:.1f} of {min_uptime_s:g} s")
@@ -57,9 +61,19 @@ def judge(
 def remember(container: Container, judgement: Judgement, proof: Proof, now: float) -> Proof:
     """What is known after this look."""
     if not judgement.healthy:
-        return msgspec.structs.replace(proof, since=None)
+        return msgspec.structs.replace(proof, since=None, losses=_losses(proof))
     since = now if proof.since is None else proof.since
-    return Proof(True, proof.started_at or container.started_at, since)
+    return Proof(True, proof.started_at or container.started_at, since, proof.losses)
+
+
+def _losses(proof: Proof) -> int:
+    """How often it was healthy and then not, when it is not healthy now."""
+    return proof.losses + (proof.since is not None)
+
+
+def _flaps(proof: Proof) -> str:
+    losses = _losses(proof)
+    return f"; it was healthy and then not, {losses} time{'s' if losses != 1 else ''}" if losses else ""
 
 
 def _restarts(service: Service) -> bool:
