@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
@@ -14,10 +15,13 @@ from nself_deploy.core import machine
 from nself_deploy.core.document import step_line
 from nself_deploy.core.effects import Effect
 from nself_deploy.core.machine import Event, Failure, Run
-from nself_deploy.errors import Exit, Interrupted, NselfError, Unhealthy
+from nself_deploy.errors import Exit, InfrastructureError, Interrupted, NselfError, Unhealthy
 
 REQUEST_POLL_S = 0.3
 """How often the process that works on a run looks whether another terminal asks to abort it."""
+
+PAUSES_S = (0.5, 2.0)
+"""Between the tries of an effect that can't be taken back any more."""
 
 T = TypeVar("T")
 
@@ -64,9 +68,9 @@ class Runner:
     async def _once(self, effect: Effect, run: Run) -> Event:
         """One effect, raced against an interruption."""
         start = time.monotonic()
-        task = asyncio.ensure_future(self._perform(effect, run))
-        stop = asyncio.ensure_future(self._interrupted.wait())
         stoppable = run.phase is machine.Phase.FORWARD and not run.committed
+        task = asyncio.ensure_future(self._perform(effect, run) if stoppable else self._insist(effect, run))
+        stop = asyncio.ensure_future(self._interrupted.wait())
         try:
             await asyncio.wait({task, stop} if stoppable else {task}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
@@ -82,11 +86,24 @@ class Runner:
         finally:
             stop.cancel()
 
+    async def _insist(self, effect: Effect, run: Run) -> str:
+        """An effect of a run that can't turn back any more is tried again: a lost answer says nothing of the effect."""
+        for pause in PAUSES_S:
+            try:
+                return await self._perform(effect, run)
+            except InfrastructureError as error:
+                if not error.retryable:
+                    raise
+                self._world.progress(f"{error.what} Trying again.")
+            await self._world.clock.sleep(pause)
+        return await self._perform(effect, run)
+
     async def _watch_requests(self, run: Run) -> None:
         """Another terminal may ask for an orderly end too."""
-        while not self._world.store.meta(request_key(run)):
-            await self._world.clock.sleep(REQUEST_POLL_S)
-        self._interrupted.set()
+        with contextlib.suppress(NselfError):  # a journal that can't be read stops the run at its next effect
+            while not self._world.store.meta(request_key(run)):
+                await self._world.clock.sleep(REQUEST_POLL_S)
+            self._interrupted.set()
 
     def _tell(self, run: Run, after: Run | None = None) -> None:
         """Tell the watcher of every step that changed (or of the one that starts)."""
