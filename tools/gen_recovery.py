@@ -138,7 +138,7 @@ def tables() -> str:
     parts = [
         "### A deploy of the next version",
         "",
-        "Blue is live; an older release is still warm in green, whose place is needed. The project has a migration, and",
+        "Blue is live; an older release is still warm in green, whose place is needed. The project has a migration and",
         "a worker that runs only once.",
         "",
         *table(deploy_plan()),
