@@ -151,7 +151,8 @@ def test_the_command_tree_is_made_of_commands() -> None:
     assert isinstance(group, click.Group)
     context = click.Context(group, info_name="deploy")
 
-    assert [type(group.get_command(context, name)).__name__ for name in group.list_commands(context)] == ["Command"] * 5
+    commands = [group.get_command(context, name) for name in group.list_commands(context)]
+    assert {type(command).__name__ for command in commands} == {"Command", "AuditGroup"}
     assert group.get_command(context, "nonsense") is None
 
 

@@ -13,6 +13,8 @@ import nself_deploy
 from nself_deploy.app.doctor import FindingLine, RepairLine, Report
 from nself_deploy.app.inspect import RunStatus, SlotStatus, Status
 from nself_deploy.cli.main import deploy, nself
+from nself_deploy.core.audit import AuditEvent
+from nself_deploy.core.audit import Report as AuditReport
 from nself_deploy.core.document import Document, PlanDocument, ServiceLine, SettingLine, StepLine
 from nself_deploy.core.settings import _KINDS, KNOWN_TARGETS
 from nself_deploy.core.state import BlueGreenState, RollbackState, StrategyState
@@ -51,8 +53,17 @@ def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
     for name in deploy.list_commands(context):
         command = deploy.get_command(context, name)
         assert command is not None
-        target = " [TARGET]" if any(isinstance(p, click.Argument) for p in command.params) else ""
-        yield f"nself deploy {name}{target}", command, click.Context(command, info_name=name, parent=context)
+        own = click.Context(command, info_name=name, parent=context)
+        yield f"nself deploy {name}{words_of(command, own)}", command, own
+        if isinstance(command, click.Group):
+            for part, inner in command.commands.items():
+                below = click.Context(inner, info_name=part, parent=own)
+                yield f"nself deploy {name} {part}{words_of(inner, below)}", inner, below
+
+
+def words_of(command: click.Command, context: click.Context) -> str:
+    """What a command is given beside options."""
+    return "".join(f" {p.make_metavar(context)}" for p in command.params if isinstance(p, click.Argument))
 
 
 COMMANDS = list(commands())
@@ -103,6 +114,8 @@ def test_every_variable_of_a_setting_is_documented() -> None:
         ("The status document", Status.__struct_fields__),
         ("A slot", SlotStatus.__struct_fields__),
         ("A run", RunStatus.__struct_fields__),
+        ("An audit event", AuditEvent.__struct_fields__),
+        ("The audit check", AuditReport.__struct_fields__),
         ("The doctor document", Report.__struct_fields__),
         ("A finding", FindingLine.__struct_fields__),
         ("A repair", RepairLine.__struct_fields__),
