@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Release, Slot, Split
 from nself_deploy.core.routing import TreeSpec
@@ -20,6 +21,7 @@ class Saved(msgspec.Struct, frozen=True):
     """In the order in which they began."""
     entries: dict[str, tuple[tuple[str, str, str], ...]] = {}
     """Run -> kind, step and detail of each entry."""
+    events: dict[str, AuditEvent] = {}
     releases: dict[str, Release] = {}
     slots: dict[Slot, SlotRecord] = {}
     addresses: dict[tuple[str, str, int], int] = {}

@@ -10,7 +10,9 @@ from typing import Any
 import msgspec
 
 from nself_deploy.app import deploy as use_cases
-from nself_deploy.app.standby import take_lock, wait_and_expire
+from nself_deploy.adapters.docker_lock import DockerLock
+from nself_deploy.app.locking import is_warm
+from nself_deploy.app.standby import wait_and_expire
 from nself_deploy.app.world import World
 from nself_deploy.core.document import StepLine
 from nself_deploy.core.effects import KeepWarm
@@ -21,13 +23,14 @@ from nself_deploy.errors import NselfError, StateFileError
 from tests.simulation import beginnings, shop
 from tests.simulation.engine import SimCompose, SimEngine, SimProber
 from tests.simulation.invariants import Watch, at_end
+from tests.simulation.locks import SimLock, SimMachine, SimVolumes, watched
 from tests.simulation.loop import Stuck
 from tests.simulation.process import Fault, Killed, Process
 from tests.simulation.router import SimRouter, base_tree
 from tests.simulation.schedule import Command, Schedule
 from tests.simulation.seams import deterministic
 from tests.simulation.shocks import restart_all, shock
-from tests.simulation.store import SimClock, SimFiles, SimLock, SimStates, SimStore
+from tests.simulation.store import SimClock, SimFiles, SimStates, SimStore
 from tests.simulation.world import EPOCH, SimWorld
 
 PATIENCE_S = 1500.0
@@ -57,6 +60,8 @@ class History:
         self.world.log = [] if verbose else None
         self.watch = Watch(self.world)
         self._setting = 0
+        self._settled = schedule.beginning == "plain"
+        """A first deploy has succeeded, or the plain stack serves: from then on users rely on us."""
         self._background: list[asyncio.Task[None]] = []
         self._processes: list[Process] = []
 
@@ -102,7 +107,7 @@ class History:
             beginnings.push(self.world, command.version)
         if command.setting:
             self._set(command.setting)
-        self.watch.promise = self.world.served()
+        self.watch.promise = self._settled and self.world.served()
         self.world.note("world", f"--- {command.kind} {command.version} (users served: {self.watch.promise})")
         second = None
         if command.second:
@@ -113,22 +118,30 @@ class History:
 
     async def _later(self, number: int, command: Command) -> None:
         await asyncio.sleep(command.second_after)
-        await self._run(f"q{number}", command.second, command.second_faults)
+        await self._run(
+            f"q{number}",
+            command.second,
+            command.second_faults,
+            elsewhere=command.elsewhere,
+            wait_s=30.0 if command.waits else 0.0,
+        )
 
     def _set(self, setting: int) -> None:
         self._setting = setting
         self.world.project = shop.project(self.world.shape, setting)
 
-    async def _run(self, name: str, kind: str, faults: tuple[Fault, ...]) -> bool:
+    async def _run(
+        self, name: str, kind: str, faults: tuple[Fault, ...], *, elsewhere: bool = False, wait_s: float = 0.0
+    ) -> bool:
         """One process from its start to its end; whether it ended well."""
-        process = Process(self.world, name, faults, shock)
+        process = Process(self.world, name, faults, shock, elsewhere=elsewhere)
+        process.wait_s = wait_s
         self._processes.append(process)
         try:
             async with asyncio.timeout(PATIENCE_S):
                 return await self._use_case(process, kind)
         except Killed:
-            if process.alive:
-                self.watch.fail(5, f"{name} was killed and lives")
+            return False
         except NselfError as error:
             self.world.note(name, f"{type(error).__name__}: {error}")
             self._secret(name, f"{error} {error.evidence}")
@@ -136,21 +149,22 @@ class History:
             self.watch.fail(5, f"{kind} ({name}) had no end after {PATIENCE_S:g} s")
         except Exception:  # a traceback that users would see
             self.watch.fail(5, f"{kind} ({name}) broke: {traceback.format_exc(limit=-4)}")
+        finally:
+            process.end()
         return False
 
     async def _use_case(self, process: Process, kind: str) -> bool:
         world, timing = self._world(process), self.schedule.shape.timing
-        await take_lock(world, kind)
-        try:
+        warm = kind == "rollback" and is_warm(world, "")
+        async with watched(world, kind, "local", process.interrupted, wait_s=process.wait_s, warm=warm):
             result = await _CALLS[kind](world, timing, process.interrupted)
-        finally:
-            world.lock.release()
         if result is None or result.run is None:
             self.world.note(process.name, "nothing to do")
             return True
         self.world.note(process.name, f"ended {result.run.outcome} {result.run.failure}")
         self._secret(process.name, f"{result.run.steps} {result.run.failure} {result.plan.changes}")
         done = result.run.outcome is Outcome.DONE
+        self._settled |= done
         if done:
             self._schedule_expiry(result.plan)
         return done
@@ -169,6 +183,8 @@ class History:
             self.world.note(process.name, f"{type(error).__name__}: {error}")
         except Exception:  # as above
             self.watch.fail(5, f"the standby's end broke: {traceback.format_exc(limit=-4)}")
+        finally:
+            process.end()
 
     def _world(self, process: Process) -> World:
         clock = SimClock(process, EPOCH)
@@ -188,7 +204,7 @@ class History:
             store=SimStore(process, clock.now),
             states=SimStates(process),
             files=SimFiles(process),
-            lock=SimLock(process, clock.now),
+            lock=SimLock(process),
             clock=clock,
             project=self.world.project,
             tree=base_tree,
@@ -196,6 +212,8 @@ class History:
             git=("", False),
             watcher=watcher,
             progress=progress,
+            note=progress,
+            engine_lock=DockerLock(SimVolumes(process), SimMachine(process), "local", sleep=process.pause),
         )
 
     def _secret(self, name: str, text: str) -> None:
@@ -213,7 +231,7 @@ class History:
             self._restore_link()
         beginnings.push(world, "good")
         await asyncio.sleep(3.0)
-        self.watch.promise = world.served()
+        self.watch.promise = self._settled and world.served()
         for attempt in range(2):
             if await self._deploy(f"last{attempt}", ()):
                 break

@@ -78,8 +78,11 @@ class Watch:
         return [(t.id, t.state, t.started) for t in self._world.things.values() if t.project.startswith(shop.OTHER)]
 
     def _alone(self, process: Process, what: str) -> None:
-        if self._world.holder is not process and not what.startswith(("unlock", "lock for")):
+        inside = self._world.inside
+        if process not in inside and not what.startswith(("lock ", "commit: audit lock")):
             self.fail(6, f"{process.name} did {what!r} without the lock")
+        if len(inside) > 1:
+            self.fail(6, f"{' and '.join(p.name for p in inside)} work at once")
         if not process.alive:
             self.fail(6, f"{process.name} is dead and did {what!r}")
 
@@ -209,8 +212,11 @@ def at_end(world: SimWorld) -> list[str]:
             found.append(f"{[t.name for t in there]} are left in {slot}, whose record says {role}")
     if live is not Slot.PLAIN and (left := [t.name for t in world.of_slot(Slot.PLAIN) if t.state == "running" and not t.by_hand]):
         found.append(f"plain containers are left: {left}")
-    if world.holder is not None:
-        found.append(f"{world.holder.name} holds the lock")
+    if world.flocks or world.generations:
+        found.append(f"a lock is left: {[p.name for p in world.flocks.values()]} {list(world.generations.values())}")
+    ends = [e.metadata.get("run") for e in saved.events.values() if "run" in e.metadata]
+    if sorted(map(str, ends)) != sorted(saved.runs):
+        found.append(f"runs {sorted(saved.runs)} have the audit records {ends}")
     if open_ := [run.id for run in saved.runs.values() if run.phase is not Phase.ENDED]:
         found.append(f"runs without an end: {open_}")
     found += _states_at_end(world, live)

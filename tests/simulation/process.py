@@ -52,12 +52,23 @@ class Process:
     """One run of the program, with what it holds."""
 
     def __init__(
-        self, world: SimWorld, name: str, faults: tuple[Fault, ...], shock: Callable[[Process, Fault], None]
+        self,
+        world: SimWorld,
+        name: str,
+        faults: tuple[Fault, ...],
+        shock: Callable[[Process, Fault], None],
+        *,
+        elsewhere: bool = False,
     ) -> None:
         self.world = world
         self.name = name
         self.pid = world.number()
+        self.elsewhere = elsewhere
+        """It runs on another machine, which shares the disk but not the kernel."""
+        self.wait_s = 0.0
+        """How long it waits for the lock."""
         self.alive = True
+        world.living.add(self.pid)
         self.interrupted = asyncio.Event()
         self.points = 0
         self.fired = 0
@@ -73,12 +84,18 @@ class Process:
         """kill -9: the kernel takes the lock back, and nobody of it ever wakes up."""
         self.alive = False
         world = self.world
-        if world.holder is self:
-            world.holder, world.purpose = None, ""
-        world.note(self.name, "KILLED")
+        world.flocks = {where: holder for where, holder in world.flocks.items() if holder is not self}
+        world.inside.pop(self, None)
+        world.living.discard(self.pid)
+        world.note(self.name, "is gone")
         for sleeper in list(self._sleepers):
             if not sleeper.done():
                 sleeper.set_exception(Killed())
+
+    def end(self) -> None:
+        """It ended by itself."""
+        if self.alive:
+            self.die()
 
     def living(self) -> None:
         """Raises Killed in a process that is gone."""

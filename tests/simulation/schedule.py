@@ -45,6 +45,10 @@ class Command(msgspec.Struct, frozen=True):
     faults: tuple[Fault, ...] = ()
     second: str = ""
     """A second operator gives this command at the same time."""
+    elsewhere: bool = False
+    """The second operator's machine is another one."""
+    waits: bool = False
+    """The second operator waits for the lock."""
     second_after: float = 0.0
     second_faults: tuple[Fault, ...] = ()
     pause: float = 1.0
@@ -89,6 +93,8 @@ def _command(dice: random.Random, number: int) -> Command:
         dice.choice((0, 0, 0, 0, 1, 2)),
         tuple(_faults(dice)),
         second,
+        dice.random() < 0.5,
+        dice.random() < 0.5,
         round(dice.uniform(0, 4), 2),
         tuple(_faults(dice)) if second else (),
         dice.choice((0.5, 0.5, 2.0, 20.0, 45.0)),

@@ -10,10 +10,12 @@ from unittest.mock import patch
 
 import msgspec
 
-from nself_deploy.app import deploy, lifecycle, runner, traffic
+from nself_deploy.adapters import docker_lock
+from nself_deploy.app import deploy, lifecycle, runner, standby, traffic
 from nself_deploy.core.nginx_tree import compile_tree
 from nself_deploy.core.slots import compile_slot
 from tests.simulation import router
+from tests.simulation.locks import watched
 from tests.simulation.world import SimWorld
 
 _LIMIT = 3000
@@ -25,10 +27,14 @@ _models: dict[bytes, dict[str, Any]] = {}
 def deterministic(world: SimWorld) -> Iterator[None]:
     """While a history is played, nothing depends on anything but its schedule."""
     clock = SimpleNamespace(monotonic=lambda: world.now)
-    names = SimpleNamespace(token_hex=lambda count: f"{world.number():0{2 * count}x}")
+    names = SimpleNamespace(
+        token_hex=lambda count: f"{world.number():0{2 * count}x}", randbelow=lambda n: world.random.randrange(n)
+    )
     with (
         patch.object(runner, "time", clock),
         patch.object(deploy, "secrets", names),
+        patch.object(docker_lock, "secrets", names),
+        patch.object(standby, "held", watched),
         patch.object(traffic, "compile_tree", remembered_tree),
         patch.object(router, "compile_tree", remembered_tree),
         patch.object(traffic, "fingerprint", remembered_print),

@@ -8,12 +8,11 @@ from typing import Any
 
 import msgspec
 
-from nself_deploy.app.ports import LockOwner
+from nself_deploy.core.audit import AuditEvent, Trigger, run_ended
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Project, Release, Slot
 from nself_deploy.core.slot_records import SlotRecord
 from nself_deploy.core.state import BlueGreenState, RollbackState, StrategyState, format_time
-from nself_deploy.errors import Locked
 from tests.simulation import shop
 from tests.simulation.disk import Saved
 from tests.simulation.process import Process
@@ -27,6 +26,7 @@ class SimStore:
     def __init__(self, process: Process, now: Callable[[], str]) -> None:
         self._process = process
         self._disk = process.world.disk
+        self._now = now
 
     @property
     def _saved(self) -> Saved:
@@ -55,6 +55,7 @@ class SimStore:
         if kind not in ("intent", "outcome", "note"):
             raise ValueError(f"{kind!r} is no kind of entry")
         entries = (*saved.entries[run.id], (kind, step, detail))
+        event = run_ended(run, self._now(), Trigger.COMMAND) if run.ended else None
         self._commit(
             f"{kind} {step} {detail if kind != 'intent' else ''}",
             replace(
@@ -62,6 +63,7 @@ class SimStore:
                 runs={**saved.runs, run.id: run},
                 entries={**saved.entries, run.id: entries},
                 slots={**saved.slots, **(slots or {})},
+                events=saved.events if event is None else {event.id: event, **saved.events},
             ),
         )
         return len(entries)
@@ -74,6 +76,18 @@ class SimStore:
 
     def history(self, limit: int = 20) -> list[Run]:
         return list(reversed(self._saved.runs.values()))[: max(limit, 0)]
+
+    def add_event(self, event: AuditEvent) -> AuditEvent:
+        saved = self._saved
+        known = saved.events.get(event.id) if event.id else None
+        if known is not None:
+            return known
+        event = replace(event, id=event.id or f"{event.event_type}-{self._process.world.number()}")
+        self._commit(f"audit {event.id}", replace(saved, events={**saved.events, event.id: event}))
+        return event
+
+    def events(self, limit: int = 20) -> list[AuditEvent]:
+        return list(reversed(self._saved.events.values()))[: max(limit, 0)]
 
     def save_release(self, release: Release) -> None:
         known = self._saved.releases.get(release.id)
@@ -178,40 +192,6 @@ class SimFiles:
         return {}
 
 
-class SimLock:
-    """The `Lock` port: the kernel gives it to one, and takes it back from the dead."""
-
-    def __init__(self, process: Process, since: Callable[[], str]) -> None:
-        self._process = process
-        self._world = process.world
-        self._since = since
-
-    def acquire(self, purpose: str) -> None:
-        world, process = self._world, self._process
-        process.living()
-        if world.holder is process:
-            return
-        if world.holder is not None:
-            raise Locked(f"process {world.holder.pid} is busy with {world.purpose!r}.", "Wait until it has ended.")
-
-        def take() -> None:
-            world.holder, world.purpose = process, purpose
-
-        process.touch(f"lock for {purpose}", take)
-
-    def release(self) -> None:
-        process, world = self._process, self._world
-        process.living()
-        if world.holder is process:
-            world.holder, world.purpose = None, ""
-            world.happened(process, "unlock")
-
-    def owner(self) -> LockOwner | None:
-        self._process.living()
-        holder = self._world.holder
-        return LockOwner("ann", "here", holder.pid, "boot", self._world.purpose, self._since()) if holder else None
-
-
 class SimClock:
     """The `Clock` port."""
 
@@ -228,6 +208,3 @@ class SimClock:
 
     async def sleep(self, seconds: float) -> None:
         await self._process.pause(seconds)
-
-
-__all__ = ["SimClock", "SimFiles", "SimLock", "SimStates", "SimStore"]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from nself_deploy.core.addresses import gateway_of, ip_range_of
+from nself_deploy.core.lock_rules import Generation, LockOwner
 from nself_deploy.core.model import (
     LABEL_NETWORK,
     LABEL_PROJECT,
@@ -70,9 +71,15 @@ class SimWorld:
         self.refusals = 0
         """How many `nginx -t` from now on refuse."""
         self.wall_offset = 0.0
-        self.holder: Process | None = None
-        """Who has the lock of the kernel."""
-        self.purpose = ""
+        self.flocks: dict[bool, Process] = {}
+        """Who has the lock of the kernel, here and elsewhere."""
+        self.lock_files: dict[bool, LockOwner] = {}
+        self.generations: dict[int, Generation] = {}
+        """Lock objects on the engine."""
+        self.living: set[int] = set()
+        """Ids of our processes that run."""
+        self.inside: dict[Process, None] = {}
+        """Processes that believe to have the lock."""
         self.check: Callable[[Process | None, str], None] = lambda process, what: None
         self.log: list[str] | None = None
         self.digest = 0
