@@ -92,8 +92,16 @@ async def plain_containers(world: World, services: set[str] | None = None) -> li
 
 
 async def compile_to_slot(world: World, release: Release, slot: Slot) -> str:
-    """Write the release's own Compose file for this slot; its path."""
+    """Write the release's own Compose file for this slot; its path.
+
+    Raises:
+        EngineError: somebody removed one of the slot's networks.
+    """
     networks = [n for n in await world.engine.networks(world.project.name) if n.slot is slot]
+    missing = {n for s in release.services.values() for n in s.networks} - {n.network for n in networks}
+    if missing:
+        names = ", ".join(twin_name(world.project.name, slot, n) for n in sorted(missing))
+        raise EngineError(f"A network of the {slot} slot is gone: {names}.", "Deploy again: it is made anew.")
     shared = {n for s in world.project.services.values() if s.role is not Role.APP for n in s.networks}
     model = compile_slot(release, world.project.name, slot, networks, world.store.addresses(), shared)
     return world.files.write_slot(release.id, slot, model)
