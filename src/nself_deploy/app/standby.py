@@ -7,13 +7,28 @@ import asyncio
 from nself_deploy.app import lifecycle, traffic
 from nself_deploy.app.inspect import expired_standby
 from nself_deploy.app.locking import EXPIRY, EXPIRY_S, held
-from nself_deploy.app.world import World
+from nself_deploy.app.world import Store, World
+from nself_deploy.core.model import Slot
 from nself_deploy.core.slot_records import SlotRecord, SlotRole, standby_slot
 from nself_deploy.errors import Locked
 
+Standby = tuple[Slot, SlotRecord]
+"""A slot, and what was recorded of it when it became the standby."""
 
-async def expire(world: World) -> str:
+
+def recorded(store: Store) -> Standby | None:
+    """The standby as it is recorded now."""
+    slots = store.slots()
+    slot = standby_slot(slots)
+    return None if slot is None else (slot, slots[slot])
+
+
+async def expire(world: World, waited_for: Standby | None = None) -> str:
     """Remove a standby whose time is over. The caller holds the lock.
+
+    Args:
+        world: the project.
+        waited_for: the standby whose time somebody has waited, whatever the wall clock says now: people set it.
 
     Returns what was done, empty when there was nothing to do.
     """
@@ -21,7 +36,10 @@ async def expire(world: World) -> str:
         return ""
     if standby_slot(world.store.slots()) is None:
         await world.router.record(on=False)
-    slot = expired_standby(world.store, world.router.split(), world.clock.now())
+    split = world.router.split()
+    slot = expired_standby(world.store, split, world.clock.now())
+    if slot is None and waited_for is not None and waited_for == recorded(world.store):
+        slot = None if split is not None and split.percent_of(waited_for[0]) > 0 else waited_for[0]
     if slot is None:
         return ""
     words = await lifecycle.remove_slot(world, slot)
@@ -32,12 +50,14 @@ async def expire(world: World) -> str:
     return f"standby {slot}: {words}"
 
 
-async def wait_and_expire(world: World, seconds: float, target: str = "local") -> str:
+async def wait_and_expire(
+    world: World, seconds: float, target: str = "local", waited_for: Standby | None = None
+) -> str:
     """Wait, then expire under the lock; a lock that somebody holds means that they decide about the standby."""
     await world.clock.sleep(seconds)
     try:
         async with held(world, EXPIRY, target, asyncio.Event()):
-            return await expire(world)
+            return await expire(world, waited_for)
     except Locked:
         return ""
 

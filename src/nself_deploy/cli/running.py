@@ -20,7 +20,7 @@ from nself_deploy.app import deploy as use_cases
 from nself_deploy.app.deploy import Result
 from nself_deploy.app.locking import held, is_warm
 from nself_deploy.app.planning import preview
-from nself_deploy.app.standby import wait_and_expire
+from nself_deploy.app.standby import recorded, wait_and_expire
 from nself_deploy.app.world import World
 from nself_deploy.cli.group import DeployGroup
 from nself_deploy.cli.output import Lines, emit, print_error, print_json, subject
@@ -87,11 +87,13 @@ def rollback(flags: dict[str, Any], directory: str, *, as_json: bool, yes: bool,
 
 def expire_standby(seconds: float, directory: str) -> int:
     """Wait without holding anything, then remove a standby whose time is over."""
+    with contextlib.closing(wiring.open_store(directory)) as store:
+        waited_for = recorded(store)
 
     async def go() -> None:
         await asyncio.sleep(seconds)
         async with wiring.open_world(directory, {}, write=True) as opened:
-            await wait_and_expire(opened.world, 0, opened.settings.target)
+            await wait_and_expire(opened.world, 0, opened.settings.target, waited_for)
 
     asyncio.run(go())
     return int(Exit.OK)
