@@ -10,7 +10,7 @@ from pathlib import Path
 from nself_deploy.adapters.nginx_control import Build, parse_build
 from nself_deploy.app.ports import Engine
 from nself_deploy.core.model import ROUTER_DIR_IN_CONTAINER, Container
-from nself_deploy.errors import RouterError
+from nself_deploy.errors import ConfigError, RouterError
 
 _TITLES = 'for f in /proc/[0-9]*/cmdline; do tr "\\000" " " <"$f" 2>/dev/null; echo; done'
 _RELINK = (
@@ -57,12 +57,25 @@ class ContainerControl:
         return self._found.id if self._found else ""
 
     async def find(self) -> bool:
-        """Look for the router's container; whether it runs."""
+        """Look for the router's container; whether it runs.
+
+        Raises:
+            ConfigError: it runs, and reads the files of another directory.
+        """
         found = await self._engine().containers(compose_project=self._project)
         own = [c for c in found if c.service == self._service]
         own.sort(key=lambda c: (c.state != "running", c.replica, c.name))
         self._found = own[0] if own else None
-        return self._found is not None and self._found.state == "running"
+        running = self._found is not None and self._found.state == "running"
+        if running and not self.mounted and ROUTER_DIR_IN_CONTAINER in self.mounts:
+            other = Path(self.mounts[ROUTER_DIR_IN_CONTAINER])
+            raise ConfigError(
+                f"The running router of {self._project} reads {other}, so requests can't be moved from here.",
+                f"Deploy from {other.parent.parent}. If this is that directory under a new name, start the router anew: "
+                f"docker compose up -d --force-recreate {self._service}.",
+                where=str(self._directory),
+            )
+        return running
 
     def addresses(self) -> list[str]:
         """Where its probe server may answer."""
