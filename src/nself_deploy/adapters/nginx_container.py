@@ -71,8 +71,8 @@ class ContainerControl:
             other = Path(self.mounts[ROUTER_DIR_IN_CONTAINER])
             raise ConfigError(
                 f"The running router of {self._project} reads {other}, so requests can't be moved from here.",
-                f"Deploy from {other.parent.parent}. If this is that directory under a new name, start the router anew: "
-                f"docker compose up -d --force-recreate {self._service}.",
+                f"Deploy from {other.parent.parent}. If this is that directory under a new name, start the router anew "
+                f"with docker compose up -d --force-recreate {self._service}.",
                 where=str(self._directory),
             )
         return running

@@ -7,6 +7,7 @@ import msgspec
 from nself_deploy.app.observe import check_link
 from nself_deploy.app.recovery import standing
 from nself_deploy.app.world import Store, World
+from nself_deploy.core.lock_rules import LockOwner
 from nself_deploy.core.machine import Phase, Run
 from nself_deploy.core.model import Slot, Split, slot_project
 from nself_deploy.core.recovery import Wish, decide
@@ -63,7 +64,7 @@ class Status(msgspec.Struct, frozen=True):
     engine: str
     """`ok`, or why it can't be asked."""
     holder: str = ""
-    """Who holds the lock."""
+    """Who holds the lock, that of this directory or that on the engine."""
     problem: str = ""
     """A state file that can't be understood: deploys are refused because of it."""
     recovery: tuple[RecoveryStatus, ...] = ()
@@ -95,7 +96,8 @@ async def status(world: World) -> Status:
                 record.until if record else "",
             )
         )
-    runs, under_way, owner = world.store.history(1), world.store.unfinished(), world.lock.owner()
+    runs, under_way = world.store.history(1), world.store.unfinished()
+    owner = world.lock.owner() or (await _on_engine(world) if engine == "ok" else None)
     return Status(
         project=world.project.name,
         split=split.name if split else "none",
@@ -108,6 +110,14 @@ async def status(world: World) -> Status:
         problem=_problem(world),
         recovery=await _recovery(world, under_way) if under_way and not owner and engine == "ok" else (),
     )
+
+
+async def _on_engine(world: World) -> LockOwner | None:
+    """Who holds the lock on the engine: somebody on another machine, or in another directory."""
+    try:
+        return await world.engine_lock.owner() if world.engine_lock is not None else None
+    except NselfError:
+        return None  # that the engine can't be asked is said elsewhere
 
 
 _WISHES = {"nself deploy resume": Wish.RESUME, "nself deploy abort": Wish.ABORT, "the next deploy": Wish.ONWARD}
