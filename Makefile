@@ -3,7 +3,7 @@ DEPLOYS ?= 20
 RATE ?= 300
 PYTHON := .venv/bin/python
 
-.PHONY: help setup check format unit test demo soak bench clean distclean
+.PHONY: help setup check format unit test demo soak crash bench clean distclean
 
 help:
 	@echo "make setup   the Python environment in .venv, with pinned packages"
@@ -13,6 +13,7 @@ help:
 	@echo "make format  put the code into the project's style"
 	@echo "make demo    the example shop, deployed and rolled back under load (three minutes)"
 	@echo "make soak    many deploys in a row under load: DEPLOYS=$(DEPLOYS) RATE=$(RATE)"
+	@echo "make crash   SIGKILL before and after every effect of every kind of run, under load"
 	@echo "make bench   ways to switch traffic, compared"
 	@echo "make clean   remove what was made here; distclean: also the cache, with engine and images"
 
@@ -42,6 +43,9 @@ demo: setup
 
 soak: setup
 	tools/with-engine $(PYTHON) -m tests.load.soak --deploys $(DEPLOYS) --rate $(RATE)
+
+crash: setup
+	tools/with-engine $(PYTHON) -m tests.crash
 
 bench: setup
 	tools/with-engine $(PYTHON) -m benchmarks.switching

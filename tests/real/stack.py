@@ -162,7 +162,7 @@ class Stack:
 
     def remove(self) -> None:
         """Everything of it, whatever state it is in."""
-        for process in _expirers(self.root):
+        for process in expirers(self.root):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         ids = [c["Id"] for c in self.containers()]
@@ -179,7 +179,7 @@ class Stack:
         shutil.rmtree(self.root.parent, ignore_errors=True)
 
 
-def _expirers(root: Path) -> Iterator[int]:
+def expirers(root: Path) -> Iterator[int]:
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             words = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""

@@ -1,0 +1,240 @@
+"""One project under load, killed at one boundary after the other, and put right after each."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nself_deploy.core.machine import Outcome
+from tests.crash.checks import HEADER, Baseline, Records, faults, leftovers
+from tests.crash.scenarios import Scenario, Site
+from tests.load import Kind, Limits, LoadMix, LoadProcess, Report, Stream
+from tests.real.stack import ROOT, Stack, expirers
+
+RATE = 40.0
+_FEW = 4
+_LIMIT_S = 240.0
+_WAYS = ("resume", "abort", "the next deploy")
+
+
+@dataclass
+class Kill:
+    """One kill, and what became of it."""
+
+    scenario: str
+    number: int
+    where: str
+    """The last thing that the process did."""
+    way: str
+    seconds: float
+    ended: str = ""
+    """How the killed run ended."""
+    faults: list[str] = field(default_factory=list)
+    leftovers: list[str] = field(default_factory=list)
+    failed: int = 0
+    """Requests that failed since the boundary before."""
+
+    @property
+    def healed(self) -> bool:
+        return not self.faults and not self.leftovers
+
+    def __str__(self) -> str:
+        words = f"{self.scenario} {self.number:2} {self.where}: {self.way}: {self.ended} ({self.seconds:.1f} s)"
+        bad = [*self.faults, *(f"left over: {name}" for name in self.leftovers)]
+        bad += [f"{self.failed} requests failed"] if self.failed else []
+        return f"{'ok' if not bad else 'BAD'} {words}" + "".join(f"\n    {line}" for line in bad)
+
+
+@dataclass
+class Share:
+    """What one lane does of a scenario: the boundaries `first`, `first + step`, …"""
+
+    scenario: Scenario
+    first: int = 1
+    step: int = 1
+    only: int = 0
+    """At most so many; 0 is all."""
+
+
+@dataclass
+class Told:
+    """What came of a share."""
+
+    kills: list[Kill] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    requests: int = 0
+    failed: int = 0
+    problem: str = ""
+    """Why the lane could not go on."""
+
+
+def crash(share: Share, told: Told, say: Callable[[str], None]) -> None:
+    """Kill and heal at each boundary of the share, until a run gets through; add to what is told."""
+    number = share.first
+    while number:
+        with _users(share.scenario, told) as (site, baseline, load):
+            number = _on_one_site(share, site, baseline, load, told, number, say)
+
+
+@contextlib.contextmanager
+def _users(scenario: Scenario, told: Told) -> Iterator[tuple[Site, Baseline, LoadProcess]]:
+    """A project with users on it; what they saw is told."""
+    site = scenario.make()
+    try:
+        with LoadProcess(_mix(), site.stack.url) as load:
+            load.wait_requests(_FEW, _LIMIT_S)
+            try:
+                yield site, Baseline.of(site.stack), load
+            finally:
+                _add(told, load.stop())
+    finally:
+        site.stack.remove()
+
+
+def _mix() -> LoadMix:
+    """Short requests; late is not lost on a busy machine, but what fails is not sent again."""
+    return LoadMix(
+        rate=RATE,
+        limits=Limits(duration_s=3600, requests=int(RATE * 3600), connect_timeout_s=60),
+        release_header=HEADER,
+        streams=(
+            Stream(Kind.GET, "/", share=0.4, name="get", timeout_s=60),
+            Stream(Kind.POST, "/", share=0.3, name="post", check_echo=False, timeout_s=60),
+            Stream(Kind.ONE_SHOT_GET, "/", share=0.2, name="one-shot get", timeout_s=60),
+            Stream(Kind.ONE_SHOT_POST, "/", share=0.1, name="one-shot post", check_echo=False, timeout_s=60),
+        ),
+    )
+
+
+def _add(told: Told, report: Report) -> None:
+    told.requests += report.requests
+    told.failed += report.failed
+    told.failures += [f"{f.at_s:.3f} s {f.stream}: {f.outcome}: {f.detail}" for f in report.failures]
+
+
+def _on_one_site(
+    share: Share,
+    site: Site,
+    baseline: Baseline,
+    load: LoadProcess,
+    told: Told,
+    number: int,
+    say: Callable[[str], None],
+) -> int:
+    """Go on from boundary `number`; the next one to do in a project of its own, 0 when there is none."""
+    while True:
+        before = load.snapshot().failed
+        share.scenario.ready(site)
+        kill = _kill_and_heal(share.scenario, site, baseline, load, number)
+        if kill is None:
+            return 0
+        _end_expirers(site.stack)
+        kill.failed = load.snapshot().failed - before
+        told.kills.append(kill)
+        say(str(kill))
+        if share.only and len(told.kills) >= share.only:
+            return 0
+        number += share.step
+        if share.scenario.anew or not kill.healed:
+            return number
+
+
+def _kill_and_heal(scenario: Scenario, site: Site, baseline: Baseline, load: LoadProcess, number: int) -> Kill | None:
+    """One kill; None when the run got through before boundary `number`."""
+    start, known = time.monotonic(), {run.id for run in Records.of(site.stack).runs}
+    release = site.next_release()
+    status, where, out = _run_child(site.stack, scenario, number, release)
+    if status != -signal.SIGKILL:
+        _got_through(scenario, site, baseline, status, out)
+        return None
+    load.wait_requests(_FEW, _LIMIT_S)
+    way = _WAYS[(number + number // 3) % 3]
+    begun = [run for run in Records.of(site.stack).runs if run.id not in known]
+    kill = Kill(scenario.name, number, where, way, 0.0)
+    kill.faults += [f"{len(begun)} runs began"] if len(begun) > 1 else []
+    kill.faults += _heal(scenario, site, way, release, committed=bool(begun and begun[0].committed))
+    load.wait_requests(_FEW, _LIMIT_S)
+    kill.leftovers, kill.seconds = leftovers(site.stack, baseline), time.monotonic() - start
+    kill.faults += faults(site.stack, baseline)
+    ended = {run.id: run for run in Records.of(site.stack).runs}
+    if begun:
+        run = ended[begun[0].id]
+        kill.ended = str(run.outcome or "not ended")
+        kill.faults += _wrong_end(scenario, way, run.outcome, committed=begun[0].committed)
+        kill.faults += _extra(way, len(ended) - len(known) - 1)
+    else:
+        kill.ended = "never began"
+    return kill
+
+
+def _run_child(stack: Stack, scenario: Scenario, number: int, release: str) -> tuple[int, str, str]:
+    """The command with its death: exit status, the last boundary, what it printed."""
+    log = stack.root.parent / "boundaries"
+    log.unlink(missing_ok=True)
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.crash.child", str(number), str(log), "deploy", *scenario.words],
+        cwd=stack.root,
+        env=stack.environment(RELEASE=release, PYTHONPATH=path, **scenario.env),
+        capture_output=True,
+        text=True,
+        timeout=_LIMIT_S,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    return done.returncode, _last_line(log), done.stdout + done.stderr
+
+
+def _last_line(log: Path) -> str:
+    return log.read_text().splitlines()[-1] if log.exists() else "before anything"
+
+
+def _got_through(scenario: Scenario, site: Site, baseline: Baseline, status: int, out: str) -> None:
+    """The run that nobody killed ended as such a run does, or the whole scenario proves nothing."""
+    wrong = [*faults(site.stack, baseline), *leftovers(site.stack, baseline)]
+    if status != (0 if scenario.ends_well else 5) or wrong:
+        raise RuntimeError(f"{scenario.name}: a run that nobody killed ended with {status}: {wrong}\n{out}")
+
+
+def _heal(scenario: Scenario, site: Site, way: str, release: str, *, committed: bool) -> list[str]:
+    """Put it right in one of the ways; what was not as it should be."""
+    if way == "resume":
+        outcome, expected = site.stack.nself("resume", check=False), {0} if scenario.ends_well else {0, 5}
+    elif way == "abort":
+        outcome, expected = site.stack.nself("abort", check=False), {4} if committed else {0}
+    else:
+        version = release if scenario.same_version else site.next_release()
+        outcome, expected = site.stack.nself(*scenario.mend, check=False, RELEASE=version), {0}
+    return [] if outcome.status in expected else [f"{way}: {outcome.text}"]
+
+
+def _wrong_end(scenario: Scenario, way: str, outcome: Outcome | None, *, committed: bool) -> list[str]:
+    """Whether the killed run ended as the table of `docs/recovery.md` has it."""
+    if committed or (way == "resume" and scenario.ends_well):
+        expected = {Outcome.DONE}
+    elif way == "abort":
+        expected = {Outcome.INTERRUPTED} if scenario.ends_well else {Outcome.INTERRUPTED, Outcome.FAILED}
+    elif scenario.ends_well:
+        expected = {Outcome.DONE, Outcome.FAILED}
+    else:
+        expected = {Outcome.FAILED}
+    return [] if outcome in expected else [f"the run ended as {outcome}"]
+
+
+def _extra(way: str, count: int) -> list[str]:
+    """Runs beside the killed one: a deploy may add its own, nobody else."""
+    return [] if 0 <= count <= (way == _WAYS[2]) else [f"{count} more runs on record"]
+
+
+def _end_expirers(stack: Stack) -> None:
+    """The processes that wait for a standby's end: one for each deploy would be many."""
+    for process in expirers(stack.root):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)

@@ -1,0 +1,87 @@
+"""The kinds of runs that are killed, and how a project gets ready for the next kill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from nself_deploy.core.slot_records import SlotRole
+from tests.crash.checks import Records
+from tests.real.stack import Stack, copy_of
+
+FAST = ("--min-uptime", "1s", "--drain", "2s")
+PATIENT = ("--health-timeout", "90s")
+COLD = (*FAST, *PATIENT, "--standby", "0")
+WARM = (*FAST, *PATIENT, "--standby", "30m")
+
+
+@dataclass
+class Site:
+    """One project, and the releases that it has had."""
+
+    stack: Stack
+    number: int = 0
+
+    def next_release(self) -> str:
+        self.number += 1
+        return f"r{self.number}"
+
+
+def _initialised() -> Site:
+    """Live with its first release, by nself deploy."""
+    site = Site(copy_of("crash", prefix="crash"))
+    site.stack.nself("init", "--yes")
+    site.stack.nself(*COLD, RELEASE=site.next_release())
+    return site
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One kind of run."""
+
+    name: str
+    words: tuple[str, ...]
+    """Of the command that is killed."""
+    ends_well: bool
+    """Whether it does when nobody kills it."""
+    mend: tuple[str, ...] = COLD
+    """Words of the deploy that comes next, when that is what puts it right."""
+    env: dict[str, str] = field(default_factory=dict)
+    make: Callable[[], Site] = _initialised
+    """A project, with users on it in a moment."""
+    ready: Callable[[Site], None] = lambda site: None
+    """Make the project such that every one of these runs has the same steps."""
+    anew: bool = False
+    """Whether each kill needs a project of its own."""
+    same_version: bool = False
+    """Whether the next deploy is of the version whose deploy was killed, as when a person just types it again."""
+
+
+def _plain() -> Site:
+    """Started by plain Compose, and ready to be adopted."""
+    site = Site(copy_of("crash", prefix="crash"))
+    site.stack.compose("up", "-d", "--wait", "--quiet-pull", RELEASE=site.next_release())
+    site.stack.nself("init", "--yes")
+    return site
+
+
+def _has_standby(site: Site) -> None:
+    records = Records.of(site.stack)
+    if not records.in_role(SlotRole.STANDBY):
+        site.stack.nself(*WARM, RELEASE=site.next_release())
+
+
+def _has_history(site: Site) -> None:
+    if len(Records.of(site.stack).runs) < 2:
+        site.stack.nself(*COLD, RELEASE=site.next_release())
+
+
+SCENARIOS = (
+    Scenario("deploy", WARM, True, mend=WARM, ready=_has_standby, same_version=True),
+    Scenario("deploy-never-healthy", (*FAST, "--health-timeout", "2s", "--standby", "0"), False, env={"FAIL": "never"}),
+    Scenario("deploy-fails-under-traffic", COLD, False, env={"FAIL": "traffic"}),
+    Scenario("rollback-warm", ("rollback", *WARM), True, mend=WARM, ready=_has_standby),
+    Scenario("rollback-cold", ("rollback", *COLD), True, ready=_has_history),
+    Scenario("adoption", COLD, True, make=_plain, anew=True, same_version=True),
+)
+"""Every effect that a deploy, its undoing and a rollback have is in one of them."""
