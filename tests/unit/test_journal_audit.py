@@ -281,6 +281,17 @@ def test_a_damaged_end_is_said_before_a_run_begins(tmp_path: Path) -> None:
     assert number == 0 and "can't be read" in what
 
 
+def test_a_table_that_is_gone_is_said_before_a_run_begins(tmp_path: Path) -> None:
+    Journal.open(tmp_path).close()
+    db = sqlite3.connect(tmp_path / ".nself/nself.db")
+    db.execute("DROP TABLE audit_events")
+    db.close()
+    with Journal.open(tmp_path) as journal:
+        with pytest.raises(InfrastructureError, match="no such table: audit_events"):
+            journal.begin(a_run())
+        assert journal.history() == []
+
+
 def test_an_event_that_cannot_be_read_names_the_command_that_says_why(tmp_path: Path) -> None:
     with Journal.open(tmp_path) as journal:
         journal.add_event(NOTE)

@@ -146,8 +146,8 @@ class Journal:
         Raises:
             ValueError: there is a run with this id.
         """
-        self.audit.head()  # one that can't be read would stop the run at its end
         with self.transaction():
+            self.audit.check()
             if self._rows("SELECT 1 FROM runs WHERE run_id = ?", run.id):
                 raise ValueError(f"run {run.id} has begun already")
             self._execute(

@@ -101,6 +101,15 @@ class AuditTrail:
         self._added = True
         return opened(record)
 
+    def check(self) -> None:
+        """Meet now, before a run begins (inside a transaction), what would stop it at its end.
+
+        Raises:
+            NselfError: no event could be written.
+        """
+        self._catch_up(self.head())
+        self._records("LIMIT 1")
+
     def forget(self) -> None:
         """A transaction was taken back."""
         self._added = False
