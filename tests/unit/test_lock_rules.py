@@ -25,8 +25,6 @@ from nself_deploy.errors import Exit
 
 HERE = LockOwner("ann", "one", 10, "boot-1", "", "2026-11-26T12:00:00.000Z", "machine-1", "pid:[1]", "500")
 OWNER = LockOwner("bob", "one", 20, "boot-1", "deploy", "2026-11-26T11:00:00.000Z", "machine-1", "pid:[1]", "400")
-    "bob", "one", 20, "boot-1", "deploy", "2026-11-26T11:00:00.000Z", "machine-1", "pid:[1]", "400"
-)
 LIMITS = Patience()
 FRESH, OLD = Sign(5, 0), Sign(10_000, 10_000)
 

@@ -34,19 +34,27 @@ class _Content(msgspec.Struct, frozen=True):
 class FileLock:
     """The lock of one project, for one holder."""
 
-    def __init__(self, project_root: str | os.PathLike[str], target: str, identify: Callable[[str], LockOwner]) -> None:
+    def __init__(
+        self,
+        project_root: str | os.PathLike[str],
+        target: str,
+        identify: Callable[[str], LockOwner],
+        gone: Callable[[LockOwner], bool] = lambda owner: True,
+    ) -> None:
         """A lock that nobody holds yet.
 
         Args:
             project_root: the project's directory.
             target: what will be deployed to; for the message only, the lock is the project's.
             identify: gives the owner to write down for a purpose.
+            gone: whether one that the file names, and that the kernel let go, is known to have died.
         """
         self.path = Path(project_root, LOCK_FILE)
         self.previous: LockOwner | None = None
         """After `acquire`: who held it last and died without giving it back."""
         self._target = target
         self._identify = identify
+        self._gone = gone
         self._fds: tuple[int, ...] = ()
 
     def acquire(self, purpose: str) -> None:
@@ -92,7 +100,8 @@ class FileLock:
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.path.samestat(os.fstat(fd), os.stat(self.path)):
                 raise FileNotFoundError(self.path)
-            self.previous = found.owner if (found := _parse(_content(fd))) else None
+            found = _parse(_content(fd))
+            self.previous = found.owner if found and self._gone(found.owner) else None
             self._write(fd, purpose)
         except (BlockingIOError, FileNotFoundError):
             self._close()

@@ -11,7 +11,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from nself_deploy.app.ports import LockOwner
+from nself_deploy.core.lock_rules import LockOwner, in_sight
 from nself_deploy.core.state import format_time
 
 GIT_TIMEOUT_S = 5.0
@@ -132,6 +132,12 @@ def _own_start(pid: int) -> str:
         return process_started(pid)
     except OSError:
         return ""  # no /proc: others can't look for us either
+
+
+def is_gone(owner: LockOwner) -> bool:
+    """Whether an owner who was on this machine has died; of one on another we don't know."""
+    here = lock_owner("")
+    return owner.machine == here.machine and not (in_sight(owner, here) and is_there(owner.pid, owner.started))
 
 
 class LocalMachine:

@@ -24,7 +24,7 @@ from nself_deploy.adapters.lock import FileLock
 from nself_deploy.adapters.project_files import find_project_files, write_override
 from nself_deploy.adapters.release_files import ReleaseFiles
 from nself_deploy.adapters.state_files import StateFiles
-from nself_deploy.adapters.system import LocalMachine, SystemClock, git_info, host_name, lock_owner, user_name
+from nself_deploy.adapters.system import LocalMachine, SystemClock, git_info, host_name, is_gone, lock_owner, user_name
 from nself_deploy.app.ports import Clock, Engine
 from nself_deploy.app.world import World
 from nself_deploy.core.effects import KeepWarm
@@ -178,7 +178,7 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
         store=journal,
         states=StateFiles(root),
         files=Files(root),
-        lock=FileLock(root, target, lock_owner),
+        lock=FileLock(root, target, lock_owner, is_gone),
         engine_lock=DockerLock(LockVolumes(client, routed.project.name, target), LocalMachine(), target),
         clock=SystemClock(),
         project=routed.project,
