@@ -213,6 +213,8 @@ def _written(facts: Facts, what: fix.Fix) -> Facts:
                 rollback=old.rollback | right.rollback,
             )
             return change(facts, states=new)
+        case fix.ForgetOwner():
+            return change(facts, locks=tuple(lock for lock in facts.locks if lock.held))
         case fix.RemoveFiles(paths):
             dirs = {name: clean for name, clean in disk.release_dirs.items() if f".nself/releases/{name}" not in paths}
             temps = tuple(t for t in disk.temp_files if t not in paths)

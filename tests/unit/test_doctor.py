@@ -275,7 +275,7 @@ TABLE: dict[str, tuple[Change, str, Severity, fix.Fix | None]] = {
     ),
     "a dead owner of the lock": (
         lambda f: change(f, locks=(LockFacts(".nself/lock", "me (process 1)"),)),
-        "lock-left", Severity.NOTE, None,
+        "lock-left", Severity.NOTE, fix.ForgetOwner(),
     ),
     "the journal can't be read": (
         lambda f: change(f, journal=Trouble("is damaged", "restore"), slots={}, releases={}, last=None, addresses={}),

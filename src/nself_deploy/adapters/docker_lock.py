@@ -174,6 +174,15 @@ class DockerLock:
                 return one.owner
         return None
 
+    async def dead(self) -> tuple[tuple[LockOwner, str], ...]:
+        """Owners who died and left it, and how we know that they are dead. Changes nothing.
+
+        Raises:
+            EngineError: the engine can't be asked.
+        """
+        judged = await self._judged(await self._volumes.found(), "")
+        return tuple((one.owner, how.reason) for one, how in judged if how.life is Life.DEAD)
+
     async def _acquire(self, token: str, owner: LockOwner) -> None:
         rival: Generation | None = None
         taken: set[int] = set()

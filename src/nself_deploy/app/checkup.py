@@ -14,6 +14,7 @@ from nself_deploy.app.lifecycle import plain_containers
 from nself_deploy.app.world import World
 from nself_deploy.core.doctor_around import missing_networks
 from nself_deploy.core.doctor_facts import SLOTS, DiskFacts, Facts, LockFacts, RouterFacts, StateFacts, Trouble
+from nself_deploy.core.lock_rules import LockOwner
 from nself_deploy.core.model import Role, Slot, slot_project
 from nself_deploy.core.override import override_model
 from nself_deploy.core.state import RollbackState
@@ -79,6 +80,8 @@ async def look(world: World, leftovers: Leftovers, standby_s: float, journal: Tr
     facts = msgspec.structs.replace(facts, states=_states(world, facts))
     try:
         facts = await _engine(world, facts)
+        locks = () if ours else await _engine_locks(world)
+        facts = msgspec.structs.replace(facts, locks=(*facts.locks, *locks))
     except NselfError as error:
         facts = msgspec.structs.replace(facts, engine=trouble_of(error))
     facts = _disk(world, leftovers, facts)
@@ -90,8 +93,21 @@ def _locks(world: World, leftovers: Leftovers) -> tuple[LockFacts, ...]:
     owner = world.lock.owner()
     if owner is None:
         return (LockFacts(".nself/lock", leftovers.last_owner()),)
-    words = f"{owner.user} on {owner.host} (process {owner.pid}), {owner.purpose!r} since {owner.since}"
-    return (LockFacts(".nself/lock", words, held=True),)
+    return (LockFacts(".nself/lock", _words(owner), held=True),)
+
+
+def _words(owner: LockOwner) -> str:
+    return f"{owner.user} on {owner.host} (process {owner.pid}), {owner.purpose!r} since {owner.since}"
+
+
+async def _engine_locks(world: World) -> tuple[LockFacts, ...]:
+    """The lock on the engine, which other machines and directories share."""
+    lock, where = world.engine_lock, "the lock on the engine"
+    if lock is None:
+        return ()
+    owner = await lock.owner()
+    dead = tuple(LockFacts(where, f"{_words(one)} ({reason})") for one, reason in await lock.dead())
+    return dead if owner is None else (LockFacts(where, _words(owner), held=True), *dead)
 
 
 def _journal(world: World, facts: Facts) -> Facts:

@@ -14,7 +14,7 @@ from nself_deploy.app.repairs import Repairs
 from nself_deploy.app.world import World
 from nself_deploy.core.doctor import UNREADABLE, all_well, diagnose, fixes
 from nself_deploy.core.doctor_facts import Trouble
-from nself_deploy.core.findings import Finding, Fix
+from nself_deploy.core.findings import Finding, Fix, ForgetOwner
 from nself_deploy.core.machine import Outcome, Run
 from nself_deploy.core.plan import Timing
 from nself_deploy.errors import Exit, NselfError
@@ -82,9 +82,10 @@ async def examine(patient: Patient, *, ours: bool = False) -> tuple[Finding, ...
     return diagnose(facts)
 
 
-async def repair(patient: Patient, interrupted: asyncio.Event) -> Treated:
-    """Put right what is ours, then look again. The caller holds the lock."""
-    repaired: list[RepairLine] = []
+async def repair(patient: Patient, interrupted: asyncio.Event, before: tuple[Finding, ...]) -> Treated:
+    """Put right what is ours, then look again. The caller holds the lock, and found `before` without it."""
+    left = [finding for finding in before if isinstance(finding.fix, ForgetOwner)]
+    repaired = [RepairLine(finding.code, finding.what, "taken over and given back") for finding in left]
     failed: list[tuple[Fix, str]] = []
     hands = Repairs(patient.world, patient.leftovers, patient.timing, interrupted)
     findings = await examine(patient, ours=True)

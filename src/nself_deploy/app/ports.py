@@ -243,6 +243,9 @@ class EngineLock(Protocol):
     async def owner(self) -> LockOwner | None:
         """Who holds it now, None when nobody alive does; EngineError when the engine can't be asked."""
 
+    async def dead(self) -> tuple[tuple[LockOwner, str], ...]:
+        """Owners who died and left it, and how we know that they are dead; EngineError as above."""
+
 
 class Clock(Protocol):
     """Time."""

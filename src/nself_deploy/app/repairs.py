@@ -83,6 +83,8 @@ class Repairs:
                 return "stopped"
             case fix.WriteStates(files):
                 await self._states(files)
+            case fix.ForgetOwner():
+                return "taken over"  # with our own lock
             case fix.RemoveFiles(paths):
                 for path in paths:
                     self._leftovers.remove(path)

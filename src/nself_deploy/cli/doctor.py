@@ -67,7 +67,7 @@ async def _go(directory: str, lines: Lines, *, fix: bool) -> Report:
         world.watcher, world.progress, world.note = lines.step, lines.progress, lines.note
         stop = asyncio.Event()
         async with held(world, "doctor --fix", "local", stop):
-            treated = await use_case.repair(patient, stop)
+            treated = await use_case.repair(patient, stop, findings)
     if treated.recovered is not None:
         wiring.schedule_expiry(treated.recovered.plan, str(world.root))
     return treated.report

@@ -11,6 +11,7 @@ from nself_deploy.core.effects import InstallRouter, PrepareNetworks
 from nself_deploy.core.findings import (
     Finding,
     Fix,
+    ForgetOwner,
     RemoveFiles,
     Severity,
     StopRecording,
@@ -289,5 +290,6 @@ def lock_findings(facts: Facts) -> Iterator[Finding]:
                 Severity.NOTE,
                 f"{lock.where} still names {lock.owner}.",
                 "That process ended without giving the lock back; it holds nobody up, and the next one takes it.",
-                "Nothing has to be done",
+                "Nothing has to be done; nself deploy doctor --fix takes it away",
+                ForgetOwner(),
             )

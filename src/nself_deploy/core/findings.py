@@ -79,6 +79,10 @@ class WriteStates(_Repair, frozen=True, tag="write-states"):
     files: tuple[str, ...]
 
 
+class ForgetOwner(_Repair, frozen=True, tag="forget-owner"):
+    """The lock was taken over from its dead owner and given back."""
+
+
 class RemoveFiles(_Repair, frozen=True, tag="remove-files"):
     """These leftovers (paths below the project) are gone."""
 
@@ -98,6 +102,7 @@ Fix = (
     | WriteSlotFile
     | StopRecording
     | WriteStates
+    | ForgetOwner
     | RemoveFiles
 )
 """What `--fix` does, in the order in which it is done."""
@@ -115,6 +120,7 @@ ORDER: tuple[type, ...] = (
     WriteSlotFile,
     StopRecording,
     WriteStates,
+    ForgetOwner,
     RemoveFiles,
 )
 
