@@ -1,9 +1,10 @@
 # Everything that a fresh machine lacks is fetched into the project's own cache directory: see tools/.
 DEPLOYS ?= 20
 RATE ?= 300
+N ?= 10000
 PYTHON := .venv/bin/python
 
-.PHONY: help setup check format unit test demo soak crash bench clean distclean
+.PHONY: help setup check format unit test demo soak crash simulate bench clean distclean
 
 help:
 	@echo "make setup   the Python environment in .venv, with pinned packages"
@@ -14,6 +15,7 @@ help:
 	@echo "make demo    the example shop, deployed and rolled back under load (three minutes)"
 	@echo "make soak    many deploys in a row under load: DEPLOYS=$(DEPLOYS) RATE=$(RATE)"
 	@echo "make crash   SIGKILL before and after every effect of every kind of run, under load"
+	@echo "make simulate  thousands of histories in a simulated world: N=$(N); SEED=... plays one and shows it"
 	@echo "make bench   ways to switch traffic, compared"
 	@echo "make clean   remove what was made here; distclean: also the cache, with engine and images"
 
@@ -46,6 +48,9 @@ soak: setup
 
 crash: setup
 	tools/with-engine $(PYTHON) -m tests.crash
+
+simulate: setup
+	$(PYTHON) -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(N) --processes 2 --mutations)
 
 bench: setup
 	tools/with-engine $(PYTHON) -m benchmarks.switching
