@@ -20,14 +20,15 @@ _FAR = 1 << 40
 
 
 @lru_cache(maxsize=32)
-def _better_rates(limit: float) -> Factors:
-    return spaced(limit / 1000.0, limit / 1.5)
+def better_rates(limit: float) -> Factors:
+    """Alternatives: rates below the limit, the more the nearer to it, where a proof is hardest."""
+    return spaced(limit / 50.0, limit / 1.3)
 
 
 def log_proof_below(limit: float, requests: int, failed: int) -> float:
     """The evidence (logarithm) that an error rate is below `limit`, from independent requests."""
     good = requests - failed
-    terms = [failed * log(rate / limit) + good * (log(1.0 - rate) - log(1.0 - limit)) for rate in _better_rates(limit)]
+    terms = [failed * log(rate / limit) + good * (log(1.0 - rate) - log(1.0 - limit)) for rate in better_rates(limit)]
     return log_mean(terms)
 
 

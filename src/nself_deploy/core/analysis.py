@@ -10,6 +10,11 @@ import msgspec
 from nself_deploy.core.absolute import MOST
 
 
+def _within(key: str, value: float, low: float, high: float) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        raise ValueError(f"{key}: {value!r} is out of range: {low:g} to {high:g} is possible")
+
+
 class Mode(StrEnum):
     """Whether verdicts have consequences."""
 
@@ -108,16 +113,16 @@ class Analysis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _within("analysis.soak", self.soak_s, 1.0, 86400.0)
         _within("analysis.max_soak", self.max_soak_s, self.soak_s, 86400.0 * 7)
 
+    @property
+    def latency_alpha(self) -> float:
+        """The part of alpha that the comparison of times has; it needs less, for slow requests are many."""
+        return 0.1 * self.alpha
+
     def error_alpha(self, routes: int, *, latency: bool) -> tuple[float, float]:
         """The part of alpha that all routes together have for errors, and the part that each one of them has.
 
-        Times take half when they are compared. With one route, that is all there is; with more, all of them together
-        have half of the rest and each one an equal part of the other half.
+        Times take a tenth when they are compared. With one route, the rest is for its errors; with more, all of them
+        together have half of it and each one an equal part of the other half.
         """
-        alpha = self.alpha / 2 if latency else self.alpha
+        alpha = self.alpha - self.latency_alpha if latency else self.alpha
         return (alpha, 0.0) if routes < 2 else (alpha / 2, alpha / 2 / routes)
-
-
-def _within(key: str, value: float, low: float, high: float) -> None:
-    if not (math.isfinite(value) and low <= value <= high):
-        raise ValueError(f"{key}: {value!r} is out of range: {low:g} to {high:g} is possible")

@@ -20,8 +20,8 @@ _TICK_S, _LONGEST_TICK_S, _TICK_REQUESTS = 1, 10, 50
 
 
 def smaller_ratios(most: float) -> Factors:
-    """The alternatives of the reverse test: ratios that are well below the ratio that can't be accepted."""
-    return spaced(most / 100.0, most / 1.5)
+    """The alternatives of the reverse test: ratios below the one that can't be accepted."""
+    return spaced(most / 20.0, most / 1.3)
 
 
 class Tick(msgspec.Struct):

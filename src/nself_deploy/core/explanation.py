@@ -54,7 +54,7 @@ def _side(judge: Judge, side: int) -> Side:
     return Side(
         requests=judge.requests[side],
         failed=judge.requests[2 + side],
-        clients=first_seen << split.clients.halvings if split.clients.halvings else first_seen,
+        clients=round(len(split.clients) * first_seen / max(1, split.total_live + split.total_candidate)),
         failed_clients=comparison.live if side else comparison.candidate,
         rate=counts[2 + side] / max(1, counts[side]),
     )

@@ -16,7 +16,7 @@ from nself_deploy.core.windows import Counts
 
 ENOUGH = 1000
 """Requests to the live slot that cut points need."""
-_SLOWER = 1.1
+SLOWER = 1.1
 """How many times more slow requests the candidate must have for the difference to matter."""
 
 
@@ -78,6 +78,6 @@ class Latency(msgspec.Struct):
         top = max(range(len(self.cuts)), key=lambda i: self.comparisons[i].mixture.log_value)
         for counts in (self.counts.total, self.counts.recent):
             ours, theirs = (counts[2 + 2 * top + side] / max(1, counts[side]) for side in (0, 1))
-            if ours > 0.0 and ours >= _SLOWER * theirs:
+            if ours > 0.0 and ours >= SLOWER * theirs:
                 return True
         return False

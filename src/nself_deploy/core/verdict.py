@@ -270,7 +270,7 @@ class Judge(msgspec.Struct):
     @property
     def log_latency_needed(self) -> float:
         """The evidence that a verdict about times needs (logarithm)."""
-        return -log(self.settings.alpha / 2)
+        return -log(self.settings.latency_alpha)
 
     @property
     def log_accept(self) -> float:

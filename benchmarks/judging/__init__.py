@@ -1,0 +1,1 @@
+"""The simulation behind the claims about verdicts: `make verdicts`."""

@@ -1,0 +1,60 @@
+"""What came of the simulation, as Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from benchmarks.judging.cells import Outcome
+
+_OWN = {"sick": "ours", "late": "ours", "flat": "ours, 10 % all along", "slow": "ours"}
+
+
+def tables(outcomes: Sequence[Outcome]) -> str:
+    """All of it."""
+    return "\n".join(
+        [
+            "## Healthy candidates: rolled back / held / promoted after five minutes, %",
+            "",
+            _grid((o for o in outcomes if o.kind in ("healthy", "starved")), _ended),
+            "",
+            "## The same without the gate of differences that matter",
+            "",
+            _grid((o for o in outcomes if o.kind == "no gate"), _ended),
+            "",
+            "## Sick candidates: seconds until they are stopped (median / p95), users that met an error, % stopped",
+            "",
+            "Shares 10 % for 60 s, 25 % for 120 s, 50 % for 120 s; the other rules at 10 %. Beside errors of 0.1 %.",
+            "",
+            _grid((o for o in outcomes if o.kind not in ("healthy", "starved", "no gate")), _stopped),
+            "",
+        ]
+    )
+
+
+def _grid(outcomes: Iterable[Outcome], cell: object) -> str:
+    rows: dict[tuple[str, str], dict[float, str]] = {}
+    for o in sorted(outcomes, key=lambda o: (o.world, o.kind not in _OWN, o.kind)):
+        rows.setdefault((o.world, _OWN.get(o.kind, "" if o.kind in ("healthy", "starved", "no gate") else o.kind)), {})[
+            o.per_s
+        ] = cell(o)  # type: ignore[operator]
+    rates = sorted({rate for row in rows.values() for rate in row})
+    lines = [f"| world | rule | {' | '.join(f'{rate:g}/s' for rate in rates)} |", "|---" * (len(rates) + 2) + "|"]
+    lines += [
+        f"| {world} | {rule} | {' | '.join(row.get(rate, '') for rate in rates)} |"
+        for (world, rule), row in rows.items()
+    ]
+    return "\n".join(lines)
+
+
+def _ended(outcome: Outcome) -> str:
+    return f"{outcome.failed * 100:.2f} / {outcome.held * 100:.1f} / {outcome.passed * 100:.1f}"
+
+
+def _stopped(outcome: Outcome) -> str:
+    stopped = outcome.failed + outcome.held
+    users = "" if outcome.users is None else f"; {outcome.users:.1f} u"
+    return f"{_seconds(outcome.median)} / {_seconds(outcome.p95)} s{users}; {stopped * 100:.1f} %"
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}" if value < 10 else f"{value:.0f}"
