@@ -39,7 +39,7 @@ _HEAD = "audit"
 _UNREADABLE = Anchor(-1, "")
 """An anchor that fits no trail."""
 
-_TRIES = 5
+_TRIES = 50
 _VERIFY = "Run nself deploy audit verify to see what is wrong, and restore .nself from a backup."
 
 
