@@ -6,7 +6,7 @@ import asyncio
 
 from nself_deploy.app import lifecycle, traffic
 from nself_deploy.app.inspect import expired_standby
-from nself_deploy.app.locking import EXPIRY, EXPIRY_S, held
+from nself_deploy.app.locking import EXPIRY, held
 from nself_deploy.app.world import Store, World
 from nself_deploy.core.model import Slot
 from nself_deploy.core.slot_records import SlotRecord, SlotRole, standby_slot
@@ -60,22 +60,3 @@ async def wait_and_expire(
             return await expire(world, waited_for)
     except Locked:
         return ""
-
-
-async def take_lock(world: World, purpose: str) -> None:
-    """Take the lock; the end of a standby is waited for (it is short, and nobody asked for it just now).
-
-    Raises:
-        Locked: somebody else deploys.
-    """
-    start = world.clock.monotonic()
-    while True:
-        try:
-            world.lock.acquire(purpose)
-        except Locked:
-            owner = world.lock.owner()
-            if owner is not None and (owner.purpose != EXPIRY or world.clock.monotonic() - start > EXPIRY_S):
-                raise
-            await world.clock.sleep(0.1)
-            continue
-        return
