@@ -231,7 +231,8 @@ class SimCompose:
         world = self._world
         ours = [t for t in world.of_project(project) if LABEL_PROJECT in t.labels]
         await self._process.steps(
-            f"compose down {project}", ((t.name, lambda t=t: world.remove(t, US)) for t in ours)  # type: ignore[misc]
+            f"compose down {project}",
+            ((t.name, lambda t=t: world.remove(t, US)) for t in ours),  # type: ignore[misc]
         )
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from nself_deploy.core.machine import Phase
 from nself_deploy.core.model import LABEL_PROJECT, Activate, Role, Slot
-from nself_deploy.core.slot_records import SlotRole
 from tests.simulation import shop
 from tests.simulation.process import Process
 from tests.simulation.things import Thing
@@ -62,7 +60,12 @@ class Watch:
         if not self._world.stirred:
             return  # only something was written
         self._world.stirred = False
+        for thing in self._world.things.values():
+            ours = thing.id not in self._states and thing.slot is not Slot.PLAIN and not thing.by_hand
+            if ours and (wrong := at_creation(self._world, thing)):
+                self.fail(7, f"after {what!r} {wrong}")
         if process is not None:
+            self._jobs(what)
             self._stops(what)
             self._moves(what)
             self._served(what)
@@ -167,6 +170,15 @@ class Watch:
             return place.starter == US and world.now - place.started < place.behaviour.boot_s
         return place.stopper == US
 
+    def _jobs(self, what: str) -> None:
+        """A job that is known to have ended well for a release does not run for it again."""
+        world = self._world
+        for thing in world.things.values():
+            known = self._states.get(thing.id, ("",))[0]
+            starts = thing.service == "migrate" and thing.state == "running" and known != "running"
+            if starts and world.disk.saved.meta.get(f"job-done:{thing.release}:{thing.service}"):
+                self.fail(7, f"{thing.name} runs once more for {thing.release} after {what!r}")
+
     def _singles(self, what: str) -> None:
         """Of a service that must run once never two run."""
         singles = [s.name for s in self._world.project.services.values() if s.activate is Activate.ON_LIVE]
@@ -174,7 +186,9 @@ class Watch:
             running = [
                 t
                 for t in self._world.things.values()
-                if t.service == name and t.state == "running" and not t.by_hand
+                if t.service == name
+                and t.state == "running"
+                and not t.by_hand
                 and (t.project == shop.NAME or t.labels.get(LABEL_PROJECT) == shop.NAME)
             ]
             if len(running) > 1 and any(self._states.get(t.id, ("",))[0] != "running" for t in running):
@@ -188,57 +202,3 @@ def at_creation(world: SimWorld, thing: Thing) -> str:
         return f"{thing.name} belongs to a release that is not on record"
     image = release.images[thing.service].id
     return "" if image == thing.image else f"{thing.name} runs {thing.image}, and the record says {image}"
-
-
-def at_end(world: SimWorld) -> list[str]:
-    """What is wrong after a last command that was left in peace, and has succeeded."""
-    found = []
-    saved, split = world.disk.saved, world.disk.split
-    if split is None or split.candidate is not None:
-        return [f"invariant 5: the split is {split}"]
-    live = split.base
-    if not world.served():
-        found.append("users are not served")
-    for slot in (Slot.BLUE, Slot.GREEN):
-        record = saved.slots.get(slot)
-        role = record.role if record else SlotRole.EMPTY
-        there = [t for t in world.of_slot(slot) if not t.by_hand]
-        releases = {t.release for t in there}
-        if slot is live and (role is not SlotRole.LIVE or record is None or releases != {record.release}):
-            found.append(f"{slot} is live with {sorted(releases)}, and its record says {record}")
-        if slot is not live and role is SlotRole.STANDBY and record and not releases <= {record.release}:
-            found.append(f"{slot} is the standby with {sorted(releases)}, and its record says {record}")
-        if slot is not live and role is not SlotRole.STANDBY and there:
-            found.append(f"{[t.name for t in there]} are left in {slot}, whose record says {role}")
-    if live is not Slot.PLAIN and (left := [t.name for t in world.of_slot(Slot.PLAIN) if t.state == "running" and not t.by_hand]):
-        found.append(f"plain containers are left: {left}")
-    if world.flocks or world.generations:
-        found.append(f"a lock is left: {[p.name for p in world.flocks.values()]} {list(world.generations.values())}")
-    ends = [e.metadata.get("run") for e in saved.events.values() if "run" in e.metadata]
-    if sorted(map(str, ends)) != sorted(saved.runs):
-        found.append(f"runs {sorted(saved.runs)} have the audit records {ends}")
-    if open_ := [run.id for run in saved.runs.values() if run.phase is not Phase.ENDED]:
-        found.append(f"runs without an end: {open_}")
-    found += _states_at_end(world, live)
-    return [f"invariant 5: {what}" for what in found]
-
-
-def _states_at_end(world: SimWorld, live: Slot) -> list[str]:
-    found = []
-    now, last = world.disk.blue_green, next(reversed(world.disk.saved.runs.values()), None)
-    if last is not None and (now is None or now.active is not live or now.canary_percent):
-        found.append(f"bluegreen/state.json says {now}, and {live} is live")
-    deploy = world.disk.deploy
-    if last is not None and (deploy is None or deploy.success != (last.outcome == "done")):
-        found.append(f"deploy.json says {deploy}, and the last run ended {last.outcome}")
-    if now is not None:
-        for slot, version in ((Slot.BLUE, now.blue_version), (Slot.GREEN, now.green_version)):
-            releases = {t.release for t in world.of_slot(slot) if not t.by_hand}
-            if slot is live and version not in releases:
-                found.append(f"bluegreen/state.json says {version!r} is in {slot}, and there is {sorted(releases)}")
-    for (_, service), state in world.disk.rollback.items():
-        if state.prior_hash.rpartition("@")[2] not in world.images.values():
-            found.append(f"rollback-state of {service} names {state.prior_hash}, which is nowhere")
-    if shop.SECRET in f"{world.disk.deploy} {world.disk.blue_green} {world.disk.rollback}":
-        found.append("a state file has the secret")
-    return found

@@ -97,9 +97,7 @@ class SimVolumes:
             if not beat:
                 self._made.pop(number, None)
             elif found is not None:
-                self._made[number] = msgspec.structs.replace(
-                    found, beats=tuple(b for b in found.beats if b[0] != beat)
-                )
+                self._made[number] = msgspec.structs.replace(found, beats=tuple(b for b in found.beats if b[0] != beat))
 
         await self._process.act(f"lock on the engine {number}: remove {beat or 'it'}", remove, 0.01)
 

@@ -1,4 +1,4 @@
-"""A process of ours in the simulated world: it may be killed at any call, and then nothing of it has an effect any more.
+"""A process of ours in the simulated world: killed at any call, it has no effect any more.
 
 Every call that changes something is a *point*. The schedule names points (the first, the second, … of a process) at
 which something happens: a kill before or after it, an error, an answer that is lost, a person who interferes.
@@ -25,11 +25,12 @@ class Killed(BaseException):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """Something that happens at a point of a process."""
+    """Something that happens at a point of a process: its `at`-th one, or `at` points after a step was begun."""
 
     at: int
     kind: str
     arg: int = 0
+    step: str = ""
 
 
 CALL_FAULTS = ("kill-before", "kill-after", "refuse", "lost", "slow", "half")
@@ -73,8 +74,11 @@ class Process:
         self.points = 0
         self.fired = 0
         self._faults: dict[int, list[Fault]] = {}
+        self._waiting: dict[str, list[Fault]] = {}
         for fault in faults:
-            self._faults.setdefault(fault.at, []).append(fault)
+            (self._waiting.setdefault(fault.step, []) if fault.step else self._faults.setdefault(fault.at, [])).append(
+                fault
+            )
         self._shock = shock
         self._sleepers: dict[asyncio.Future[None], None] = {}
         self._debt = 0.0
@@ -115,6 +119,11 @@ class Process:
             timer.cancel()
             del self._sleepers[sleeper]
 
+    def begun(self, step: str) -> None:
+        """The intent of a step is written: its faults lie ahead."""
+        for fault in self._waiting.pop(step, ()):
+            self._faults.setdefault(self.points + fault.at, []).append(fault)
+
     async def spend(self, seconds: float) -> None:
         """Let a little time pass, now or with what comes next."""
         self.living()
@@ -152,9 +161,7 @@ class Process:
         self._after(mode, what, error)
         return result
 
-    async def act(
-        self, what: str, change: Callable[[], T], seconds: float = 0.02, error: Refused = engine_error
-    ) -> T:
+    async def act(self, what: str, change: Callable[[], T], seconds: float = 0.02, error: Refused = engine_error) -> T:
         """A call that takes time and then changes something."""
         mode = self.point()
         slow = 8.0 if mode == "slow" else seconds * self.world.random.uniform(0.5, 1.5)

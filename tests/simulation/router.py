@@ -84,9 +84,12 @@ class SimRouter:
             raise router_error("nginx -t")
         if world.refusals > 0:
             world.refusals -= 1
+            if world.loaded_tree != tree:
+                world.refused.add(tree)
             raise RouterFilesRefused("nginx refuses the files.", "Correct them.")
         if world.loaded_tree == tree:
             return
+        world.refused.discard(tree)
         first = world.loaded is None
         await process.act("reload nginx", self._reload, 0.1, router_error)
         end = world.now + OLD_WORKERS_S

@@ -12,6 +12,22 @@ from tests.simulation.shop import Shape
 
 BEGINNINGS = ("fresh", "plain", "live", "standby")
 VERSIONS = ("good", "slow", "never", "crash", "loop", "late-crash", "flap", "dies", "hangs", "bad-job", "api-never")
+STEPS = (
+    *("vacate", "networks", "router", "job:migrate", "start", "start", "health", "health", "probe", "move", "move"),
+    *(
+        "watch",
+        "watch",
+        "handover",
+        "drain",
+        "retire",
+        "record",
+        "undo:move",
+        "undo:drain",
+        "undo:start",
+        "undo:record",
+    ),
+)
+"""Where something happens more often than by chance."""
 COMMANDS = ("deploy", "rollback", "resume", "abort")
 SHOCKS = (
     "interrupt",
@@ -77,12 +93,17 @@ def planned(seed: int) -> Schedule:
         standby=dice.random() < 0.7,
     )
     count = dice.choice((1, 1, 2, 2, 3))
-    commands = tuple(_command(dice, number) for number in range(count))
-    return Schedule(dice.getrandbits(32), shape, dice.choice(BEGINNINGS), commands)
+    commands: list[Command] = []
+    for number in range(count):
+        killed = number > 0 and any(f.kind.startswith("kill") for f in commands[-1].faults)
+        commands.append(_command(dice, number, killed=killed))
+    return Schedule(dice.getrandbits(32), shape, dice.choice(BEGINNINGS), tuple(commands))
 
 
-def _command(dice: random.Random, number: int) -> Command:
+def _command(dice: random.Random, number: int, *, killed: bool) -> Command:
     kind = "deploy" if number == 0 and dice.random() < 0.7 else dice.choice(("deploy", "deploy", *COMMANDS))
+    if killed and dice.random() < 0.5:
+        kind = dice.choice(("resume", "resume", "abort"))
     version = "" if kind != "deploy" or dice.random() < 0.2 else "good"
     if version and dice.random() < 0.3:
         version = dice.choice(VERSIONS)
@@ -111,7 +132,8 @@ def _faults(dice: random.Random) -> Iterator[Fault]:
             kind = dice.choice(("refuse", "lost", "slow", "half"))
         else:
             kind = dice.choice(SHOCKS)
-        yield Fault(at, kind, dice.randint(0, 5))
+        step = dice.choice(STEPS) if dice.random() < 0.5 else ""
+        yield Fault(dice.randint(0, 6) if step else at, kind, dice.randint(0, 5), step)
 
 
 def smaller(schedule: Schedule) -> Iterator[Schedule]:
@@ -136,9 +158,7 @@ def _less(command: Command) -> Iterator[Command]:
     for n in range(len(command.faults)):
         yield msgspec.structs.replace(command, faults=command.faults[:n] + command.faults[n + 1 :])
     for n in range(len(command.second_faults)):
-        yield msgspec.structs.replace(
-            command, second_faults=command.second_faults[:n] + command.second_faults[n + 1 :]
-        )
+        yield msgspec.structs.replace(command, second_faults=command.second_faults[:n] + command.second_faults[n + 1 :])
     if command.setting:
         yield msgspec.structs.replace(command, setting=0)
     if command.version not in ("", "good"):
@@ -150,3 +170,8 @@ def _less(command: Command) -> Iterator[Command]:
 def words(schedule: Schedule) -> str:
     """The schedule as text that can be given back (`--schedule`)."""
     return msgspec.json.encode(schedule).decode()
+
+
+def read(text: str) -> Schedule:
+    """A schedule from such text."""
+    return msgspec.json.decode(text, type=Schedule)

@@ -27,9 +27,7 @@ _models: dict[bytes, dict[str, Any]] = {}
 def deterministic(world: SimWorld) -> Iterator[None]:
     """While a history is played, nothing depends on anything but its schedule."""
     clock = SimpleNamespace(monotonic=lambda: world.now)
-    names = SimpleNamespace(
-        token_hex=lambda count: f"{world.number():0{2 * count}x}", randbelow=lambda n: world.random.randrange(n)
-    )
+    names = SimpleNamespace(token_hex=lambda count: f"{world.number():0{2 * count}x}", randbelow=world.random.randrange)
     with (
         patch.object(runner, "time", clock),
         patch.object(deploy, "secrets", names),

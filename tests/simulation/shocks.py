@@ -149,6 +149,7 @@ def _compose_up(world: SimWorld, arg: int) -> None:
 
 def restart_all(world: SimWorld) -> None:
     """A person who puts the simple things right: what is to run runs."""
+    _restart_router(world, 0)
     for service in world.project.services.values():
         if service.role in (Role.SHARED, Role.ROUTER) and not any(
             t.service == service.name for t in world.of_project(shop.NAME)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -52,7 +52,7 @@ def _service(name: str, role: Role, config: dict[str, Any] | None = None, **rest
     return Service(name, role, "the test says so", full, f"{name}:1", has_healthcheck=checked, stop_grace_s=2.0, **rest)
 
 
-@lru_cache(maxsize=None)
+@cache
 def project(shape: Shape, setting: int = 0) -> Project:
     """The project; another `setting` is another configuration of its app services."""
     more = {"environment": {"PASSWORD": SECRET, "SETTING": str(setting)}} if setting else {}

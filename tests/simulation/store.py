@@ -66,6 +66,8 @@ class SimStore:
                 events=saved.events if event is None else {event.id: event, **saved.events},
             ),
         )
+        if kind == "intent":
+            self._process.begun(step)
         return len(entries)
 
     def unfinished(self) -> Run | None:

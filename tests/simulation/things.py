@@ -125,9 +125,9 @@ class Thing:
         how, age = self.behaviour, now - self.started
         if self.hung or age < how.boot_s or (how.hangs_s is not None and age >= how.hangs_s):
             return False
-        if how.hangs_under_traffic_s is not None and self.traffic_since is not None:
-            if now >= self.traffic_since + how.hangs_under_traffic_s:
-                return False
+        hangs = how.hangs_under_traffic_s
+        if hangs is not None and self.traffic_since is not None and now >= self.traffic_since + hangs:
+            return False
         return how.flap_s is None or int((age - how.boot_s) / how.flap_s) % 2 == 0
 
     def health(self, now: float) -> str:

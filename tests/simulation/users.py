@@ -30,6 +30,14 @@ class Users:
         self._flights: dict[Slot, list[Flight]] = {slot: [] for slot in Slot}
         self.left_at: dict[Slot, float] = {}
 
+    def kept(self) -> tuple[dict[Slot, list[Flight]], dict[Slot, float]]:
+        """All that is known of them."""
+        return self._flights, self.left_at
+
+    def restore(self, kept: tuple[dict[Slot, list[Flight]], dict[Slot, float]]) -> None:
+        """Be as they were."""
+        self._flights, self.left_at = kept
+
     def left(self, slot: Slot, now: float, *, counted: bool = True) -> None:
         """A slot gets no more requests."""
         dice, flights = self._dice, self._flights[slot]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import zlib
 from collections.abc import Callable, Iterator
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
 US, PEOPLE = "us", "world"
 EPOCH = 1_795_000_000.0
 """Wall time at the beginning, seconds since 1970."""
+
+
+_KEPT = (
+    *("things", "removed", "nets", "volumes", "behaviours", "registry", "images", "graves", "loaded", "loaded_tree"),
+    *("disk", "old_workers_until", "_numbers", "_places", "lock_files", "generations"),
+)
 
 
 class SimWorld:
@@ -68,6 +75,8 @@ class SimWorld:
         self.loaded_tree = ""
         self.old_workers_until = -1.0
         self.engine_back = -1.0
+        self.refused: set[str] = set()
+        """Fingerprints of files with which nginx does not start."""
         self.refusals = 0
         """How many `nginx -t` from now on refuse."""
         self.wall_offset = 0.0
@@ -92,6 +101,18 @@ class SimWorld:
     def now(self) -> float:
         """Virtual seconds."""
         return self.loop.now
+
+    def kept(self) -> bytes:
+        """All that there is, to begin other histories with."""
+        kept = {name: getattr(self, name) for name in _KEPT}
+        return pickle.dumps((self.now, self.users.kept(), kept))
+
+    def restore(self, data: bytes) -> None:
+        """Be as that world was."""
+        self.loop.now, flights, kept = pickle.loads(data)
+        self.users.restore(flights)
+        for name, value in kept.items():
+            setattr(self, name, value)
 
     def number(self) -> int:
         """A number that nothing else has."""
@@ -189,7 +210,11 @@ class SimWorld:
 
     def load(self) -> None:
         """Nginx starts, and reads what there is on the disk."""
-        if self.disk.tree is not None:
+        if self.disk.tree_print in self.refused:
+            self.loaded, self.loaded_tree = None, ""
+            if (router := self.router()) is not None:
+                router.stop(US, self.now, 1)
+        elif self.disk.tree is not None:
             self.loaded, self.loaded_tree = self.disk.tree, self.disk.tree_print
         else:
             self.loaded, self.loaded_tree = None, ""
@@ -234,12 +259,13 @@ class SimWorld:
     def retarget(self, change: Callable[[], None]) -> None:
         """Do what may send users somewhere else, and let them go."""
         self.stirred = True
-        before = self.target()
+        before, astray = self.target(), self.link_lost
         change()
         after = self.target()
         if after is before:
             return
-        self.users.left(before, self.now)
+        if not astray:
+            self.users.left(before, self.now)
         for thing in self.of_slot(before):
             thing.traffic_since = None
         for thing in self.of_slot(after):

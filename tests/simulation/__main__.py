@@ -1,0 +1,106 @@
+"""Many histories, one after the other or in several processes: `python -m tests.simulation --seeds 5000`.
+
+Ends with `RESULT histories=… violations=… faults_planted=… faults_found=…`; the status is 1 when there is a violation,
+or when a planted fault (see `mutations`) was not found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import time
+
+from tests.simulation.history import played
+from tests.simulation.mutations import MUTATIONS
+from tests.simulation.schedule import Schedule, planned, read, words
+from tests.simulation.shrinking import found_within, shrunk
+
+CHUNK = 100
+SHOWN = 5
+"""Failing seeds that are shrunk and shown."""
+PATIENCE = 3000
+"""Seeds within which a planted fault must be found."""
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1000, help="how many histories")
+    parser.add_argument("--start", type=int, default=0, help="the first seed")
+    parser.add_argument("--seed", type=int, help="play this one, and show every event")
+    parser.add_argument("--schedule", help="play this schedule (as it was printed), and show every event")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument(
+        "--mutations", action="store_true", help="plant each fault, and say after how many seeds it is found"
+    )
+    asked = parser.parse_args()
+    if asked.seed is not None or asked.schedule:
+        return _one(read(asked.schedule) if asked.schedule else planned(asked.seed))
+    bad = _many(asked.start, asked.seeds, asked.processes)
+    planted = found = 0
+    if asked.mutations:
+        planted, found = _mutations(asked.processes)
+    print(
+        f"RESULT histories={asked.seeds} violations={len(bad)} faults_planted={planted} faults_found={found}",
+        flush=True,
+    )
+    return int(bool(bad) or found < planted)
+
+
+def _one(schedule: Schedule) -> int:
+    print(words(schedule))
+    report = played(schedule, verbose=True)
+    print("\n".join(report.log))
+    for violation in report.violations:
+        print(f"VIOLATION {violation}")
+    print(f"{report.events} events, {report.fired} faults, {report.seconds:.1f} virtual seconds, {report.digest:08x}")
+    return int(bool(report.violations))
+
+
+def _many(start: int, count: int, processes: int) -> list[int]:
+    """The seeds that fail; the first ones are shrunk and shown."""
+    began, done, bad = time.monotonic(), 0, []
+    starts = range(start, start + count, CHUNK)
+    chunks = [(first, min(first + CHUNK, start + count)) for first in starts]
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for (first, end), failing in zip(chunks, pool.imap(_chunk, chunks), strict=True):
+            done += end - first
+            for seed in failing:
+                bad.append(seed)
+                if len(bad) <= SHOWN:
+                    _show(seed)
+            if done % (20 * CHUNK) == 0:
+                print(f"{done} histories in {time.monotonic() - began:.0f} s, {len(bad)} violations", flush=True)
+    return bad
+
+
+def _chunk(seeds: tuple[int, int]) -> list[int]:
+    return [seed for seed in range(*seeds) if played(planned(seed)).violations]
+
+
+def _show(seed: int) -> None:
+    schedule = shrunk(planned(seed))
+    report = played(schedule, verbose=True)
+    print(f"\nVIOLATION in seed {seed}: {'; '.join(report.violations[:3])}")
+    print(f"make simulate SEED={seed}; the smallest history that still has it:\n{words(schedule)}")
+    print("\n".join(report.log[-60:]), flush=True)
+
+
+def _mutations(processes: int) -> tuple[int, int]:
+    """How many faults were planted, and how many of them found."""
+    count = 0
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for name, seeds, words_ in pool.imap(_planted, MUTATIONS):
+            count += bool(seeds)
+            print(f"{name:28} {f'found after {seeds:5} seeds: {words_}' if seeds else 'NOT FOUND'}", flush=True)
+    return len(MUTATIONS), count
+
+
+def _planted(name: str) -> tuple[str, int, str]:
+    seeds, what = found_within(name, PATIENCE)
+    return name, seeds, what[:120]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
