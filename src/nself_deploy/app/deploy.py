@@ -106,6 +106,7 @@ def _result(found: Recovered | None) -> Result | None:
 
 
 async def _run(world: World, plan: Plan, facts: Facts, interrupted: asyncio.Event) -> Run:
+    await world.still_ours()  # a person may have thought about the plan for long
     started = world.clock.now()
     run = machine.new_run(f"{started[:19].replace('-', '').replace(':', '')}-{secrets.token_hex(3)}", plan, started)
     taken = plan.candidate if not (facts.standby is plan.candidate and facts.standby_release == plan.release) else None
