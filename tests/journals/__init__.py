@@ -1,0 +1,1 @@
+"""Journals of interrupted runs as each released version left them; see the README beside this."""
