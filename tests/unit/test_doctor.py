@@ -358,6 +358,19 @@ def test_a_failed_deploy_leaves_the_rollback_records() -> None:
     assert diagnose(change(facts, states=states)) == ()
 
 
+def test_a_first_deploy_that_was_undone_leaves_the_link_and_nothing_else() -> None:
+    empty = {slot: SlotRecord("", SlotRole.EMPTY, ENDED) for slot in Slot}
+    facts = Facts(project="shop", now=NOW, slots=empty, last=a_run(Outcome.FAILED), split=Split.all_to(Slot.BLUE))
+
+    assert diagnose(facts) == ()
+
+
+def test_another_project_in_our_compose_project_is_a_stranger() -> None:
+    other = Container(id="x", name="x", project="shop-blue", service="web", labels={LABEL_PROJECT: "shop-blue"})
+
+    assert set(found(add(other)(well()))) == {"container-foreign"}
+
+
 def test_findings_that_matter_most_come_first() -> None:
     facts = well()
     for case in ("a traceback", "half-written files", "the router is down"):

@@ -83,7 +83,11 @@ async def examine(patient: Patient, *, ours: bool = False) -> tuple[Finding, ...
 
 
 async def repair(patient: Patient, interrupted: asyncio.Event, before: tuple[Finding, ...]) -> Treated:
-    """Put right what is ours, then look again. The caller holds the lock, and found `before` without it."""
+    """Put right what is ours, then look again. The caller holds the lock, and found `before` without it.
+
+    Raises:
+        Locked: somebody else has got the lock meanwhile; what was put right stays so.
+    """
     left = [finding for finding in before if isinstance(finding.fix, ForgetOwner)]
     repaired = [RepairLine(finding.code, finding.what, "taken over and given back") for finding in left]
     failed: list[tuple[Fix, str]] = []
@@ -94,6 +98,7 @@ async def repair(patient: Patient, interrupted: asyncio.Event, before: tuple[Fin
         if fix is None or interrupted.is_set():
             break
         causes = [finding for finding in findings if finding.fix == fix]
+        await patient.world.still_ours()
         try:
             words = await hands.perform(fix)
         except NselfError as error:

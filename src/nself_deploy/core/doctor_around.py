@@ -157,7 +157,7 @@ def router_findings(facts: Facts) -> Iterator[Finding]:
             yield Finding("router-unknown", Severity.ERROR, what, remedy=router.trouble.remedy)
         return
     if not router.running:
-        if live is not None:
+        if live is not None and facts.recorded_live:
             why = f"{live} is live, and nobody can reach it. Where requests go is on the disk and stays."
             yield Finding("router-down", Severity.ERROR, f"{name} is not running.", why, start)
         return

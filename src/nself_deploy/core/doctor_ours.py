@@ -77,7 +77,7 @@ def others(facts: Facts) -> Iterator[Finding]:
         reason = why_not_ours(container, facts)
         if not reason:
             continue
-        if LABEL_PROJECT in container.labels:
+        if container.labels.get(LABEL_PROJECT) == facts.project:
             yield Finding(
                 "container-by-hand",
                 Severity.WARNING,

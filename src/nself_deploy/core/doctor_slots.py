@@ -57,6 +57,8 @@ def record_findings(facts: Facts) -> Iterator[Finding]:
     if lives == (live,):
         return
     releases = {c.release for c in ours_in(facts, live)}
+    if not lives and not releases:
+        return  # the first deploy has set the link, and was undone
     said = " and ".join(lives) or "nothing"
     what = f"Requests go to {live}, but {said} is recorded as live."
     if len(releases) != 1:
