@@ -9,6 +9,7 @@ import json
 import queue
 import subprocess
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,14 +18,17 @@ from typing import Self, TypeVar
 
 from nself_deploy.adapters.journal import Journal
 from nself_deploy.core.slot_records import SlotRole
-from tests.real.scene import FAST, tiny
-from tests.real.stack import Outcome, Stack, docker
+from tests.real.scene import FAST
+from tests.real.stack import Outcome, Stack, copy_of, docker
 
 LONG = ("--min-uptime", "60s", "--health-timeout", "120s", "--drain", "2s")
 """A candidate whose health takes longer to be believed than any test lasts."""
 LIMIT_S = 120.0
 AT_ONCE = 3
 """Projects that deploy side by side in one test: most of a deploy is waiting."""
+
+NETWORKS = 5
+"""The project's own, and two of each slot."""
 
 T = TypeVar("T")
 
@@ -119,23 +123,31 @@ def fresh() -> str:
 
 def check_clean(stack: Stack, release: str) -> None:
     """Users are on `release`; one slot is live, at most a warm standby beside it; no leftovers, true state files."""
-    assert stack.get("/")[2] == f"release {release}\n".encode()
-    live = live_slot(stack)
+    served, live = released(stack), live_slot(stack)
+    assert served == release, f"users are on {served} instead of {release}"
     with Journal.open(stack.root, create=False) as journal:
-        assert journal.all_unfinished() == []
+        assert journal.all_unfinished() == [], "a run has not ended"
         roles = {slot.value: record.role for slot, record in journal.slots().items()}
-        events = [event.id for event in journal.events(1000)]
-        ended = len(journal.history(1000))
-    assert len(set(events)) == len(events) == ended
-    assert roles[live] is SlotRole.LIVE
+        runs = sorted(f"{run.id}-{run.plan.kind}" for run in journal.history(1000))
+        ends = sorted(event.id for event in journal.events(1000) if event.id in runs)
+    assert ends == runs, f"audited {ends}, ran {runs}"
+    assert roles[live] is SlotRole.LIVE, f"{live} has the traffic: {roles}"
     for slot, containers in stack.slots().items():
         expected = 1 if roles.get(slot) in (SlotRole.LIVE, SlotRole.STANDBY) else 0
         assert len(containers) == expected, (slot, roles, containers)
-    assert stack.state("bluegreen/state.json")["active"] == live
+    active = stack.state("bluegreen/state.json")["active"]
+    assert active == live, f"{live} has the traffic, the file says {active}"
     stack.state("state/deploy.json")
     networks = docker("network", "ls", "--format", "{{.Name}}", "--filter", f"name={stack.name}").split()
-    assert len(set(networks)) == len(networks) == 5, networks  # the project's own, and two of each slot
-    assert not list((stack.root / ".nself").rglob("*.tmp"))
+    assert len(set(networks)) == len(networks) == NETWORKS, networks
+    assert not list((stack.root / ".nself").rglob("*.tmp")), "a draft of a file was left over"
+
+
+def tiny() -> Stack:
+    """A copy of the tiny project, ready for its first deploy."""
+    stack = copy_of("tiny", prefix="flt")
+    stack.nself("init", "--yes")
+    return stack
 
 
 @contextlib.contextmanager
@@ -163,7 +175,8 @@ def side_by_side(stacks: Sequence[Stack], cases: Sequence[T], check: Callable[[S
         try:
             check(stack, case)
         except Exception as error:
-            return f"{case!r}: {type(error).__name__}: {error}"
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            return f"{case!r}: {last.name}:{last.lineno}: {type(error).__name__}: {error}"
         finally:
             free.put(stack)
         return ""

@@ -1,9 +1,10 @@
-"""A wire to the real container engine that a test can cut: a Unix socket that forwards every byte, until it doesn't."""
+"""A wire to the real container engine that a test can cut, or that loses answers; else it forwards every byte."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -12,14 +13,36 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from nself_deploy.adapters.docker_host import find_engine
 
 
-class Wire:
-    """`host` is what DOCKER_HOST has to be for commands to go through it."""
+class Loss(msgspec.Struct, frozen=True):
+    """An answer that never arrives, though the engine did what it was asked for."""
 
-    def __init__(self) -> None:
-        self._engine = find_engine(os.environ, Path.home()).socket
+    call: str
+    """Regular expression for `METHOD PATH`."""
+    number: int = 1
+    """Which of the matching calls."""
+    hang: bool = False
+    """Whether the caller waits for ever; else its connection breaks."""
+
+
+class Wire:
+    """`host` is what DOCKER_HOST has to be for commands to go through it.
+
+    Args:
+        loss: the answer that is lost; None: none.
+        engine: the engine's socket; that of the tests by default.
+    """
+
+    def __init__(self, loss: Loss | None = None, engine: str = "") -> None:
+        self._loss = loss
+        self._met = 0
+        self.lost = ""
+        """The call whose answer was lost."""
+        self._engine = engine or find_engine(os.environ, Path.home()).socket
         assert self._engine, "the engine of the tests is reached over a Unix socket"
         self._directory = Path(tempfile.mkdtemp(prefix="nself-wire-"))
         self._path = self._directory / "docker.sock"
@@ -69,18 +92,48 @@ class Wire:
                 if self._cut:
                     return
                 self._ends |= {near, far}
-            back = threading.Thread(target=_pump, args=(far, near), daemon=True)
+            losing = threading.Event()
+            back = threading.Thread(target=self._answer, args=(far, near, losing), daemon=True)
             back.start()
-            _pump(near, far)
+            self._ask(near, far, losing)
             back.join()
             with self._lock:
                 self._ends -= {near, far}
 
+    def _ask(self, near: socket.socket, far: socket.socket, losing: threading.Event) -> None:
+        """Requests; the head of each begins a piece, for nobody sends a second one before the first is answered."""
+        with contextlib.suppress(OSError):
+            while piece := near.recv(1 << 16):
+                if self._is_lost(piece):
+                    losing.set()
+                far.sendall(piece)
+        with contextlib.suppress(OSError):
+            far.shutdown(socket.SHUT_WR)
 
-def _pump(source: socket.socket, target: socket.socket) -> None:
-    """One direction; its end is passed on, so that an attached stream may end one way and go on the other."""
-    with contextlib.suppress(OSError):
-        while piece := source.recv(1 << 16):
-            target.sendall(piece)
-    with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_WR)
+    def _is_lost(self, piece: bytes) -> bool:
+        found = _REQUEST.match(piece)
+        call = f"{found[1].decode()} {found[2].decode()}" if found else ""
+        if self._loss is None or not call or not re.search(self._loss.call, call):
+            return False
+        with self._lock:
+            self._met += 1
+            if self._met != self._loss.number:
+                return False
+            self.lost = call
+        return True
+
+    def _answer(self, far: socket.socket, near: socket.socket, losing: threading.Event) -> None:
+        """Answers, to their end: an attached stream may end one way and go on the other."""
+        with contextlib.suppress(OSError):
+            while piece := far.recv(1 << 16):
+                if losing.is_set():
+                    if self._loss and self._loss.hang:
+                        continue
+                    near.shutdown(socket.SHUT_RDWR)
+                    return
+                near.sendall(piece)
+        with contextlib.suppress(OSError):
+            near.shutdown(socket.SHUT_WR)
+
+
+_REQUEST = re.compile(rb"([A-Z]+) (/\S*) HTTP/1")
