@@ -125,7 +125,7 @@ def test_both_judges_say_the_same_about_the_same_requests() -> None:
         judge.advance(SOAK_S)
         if watching[i]:
             assert judge.overall.comparison.mixture.log_value == pytest.approx(errors[i], abs=1e-9), name
-            assert judge.absolute.log_value == pytest.approx(objective[i], abs=1e-9), name
+            assert judge.absolute.mixture.log_value == pytest.approx(objective[i], abs=1e-9), name
             assert judge.log_proof(settings.slo_error_rate) == pytest.approx(proof[i], abs=1e-9), name
         assert judge.verdict is NAMES[int(vector.verdicts[i])], name
         assert judge.decision is None or judge.decision.at == pytest.approx(vector.times[i]), name

@@ -53,5 +53,9 @@ class AbsoluteTest(msgspec.Struct):
 
     @property
     def log_value(self) -> float:
-        """The evidence (logarithm) as it was after the last failed request, or at the beginning of the last second."""
-        return self.mixture.log_value
+        """The evidence now (logarithm)."""
+        if not self.good:
+            return self.mixture.log_value
+        now = Mixture([*self.mixture.parts], self.mixture.waiting, self.mixture.exponent)
+        now.multiply(powers(self._factors[1], self.good))
+        return now.log_value
