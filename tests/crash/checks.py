@@ -13,7 +13,7 @@ from typing import Any
 from nself_deploy.adapters.journal import Journal
 from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.machine import Outcome, Run
-from nself_deploy.core.model import LABEL_RELEASE, Slot
+from nself_deploy.core.model import LABEL_PROJECT, LABEL_RELEASE, Slot
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
 from tests.real.stack import Stack, docker
 
@@ -68,6 +68,13 @@ def found(stack: Stack) -> list[Container]:
     return containers
 
 
+def names_of(kind: str, stack: Stack) -> list[str]:
+    """The networks or volumes that have the project's name, or its label (such as a lock)."""
+    wanted = (f"name={stack.name}", f"label={LABEL_PROJECT}={stack.name}")
+    found_by = [docker(kind, "ls", "--format", "{{.Name}}", "--filter", word).split() for word in wanted]
+    return sorted({name for names in found_by for name in names})
+
+
 def project_of(container: Container) -> str:
     return str(container["Config"]["Labels"].get("com.docker.compose.project", ""))
 
@@ -92,7 +99,7 @@ def leftovers(stack: Stack, baseline: Baseline) -> list[str]:
     if link(stack) != Slot.PLAIN:
         left += [f"plain container of {ROUTED}"] if ROUTED in plain(containers, stack) else []
     for kind, known in (("network", baseline.networks), ("volume", baseline.volumes)):
-        names = docker(kind, "ls", "--format", "{{.Name}}", "--filter", f"name={stack.name}").split()
+        names = names_of(kind, stack)
         left += [f"{kind} {name}" for name in names if name not in known]
     left += [f"file {path.relative_to(stack.root)}" for path in stack.root.rglob("*.tmp")]
     return [*left, *_locks(stack), *(f"run {run.id}, unfinished" for run in records.unfinished)]
@@ -131,8 +138,8 @@ def faults(stack: Stack, baseline: Baseline) -> list[str]:
 def _shared(stack: Stack, baseline: Baseline, containers: list[Container]) -> list[str]:
     now = {name: (c["Id"], c["State"]["StartedAt"]) for name, c in plain(containers, stack).items()}
     changed = [name for name in SHARED if now.get(name) != baseline.shared[name]]
-    volumes = docker("volume", "ls", "-q", "--filter", f"name={stack.name}_data").split()
-    return [f"{name} is not the container it was" for name in changed] + ([] if volumes else ["the volume is gone"])
+    gone = baseline.volumes - set(names_of("volume", stack))
+    return [f"{name} is not the container it was" for name in changed] + [f"volume {name} is gone" for name in gone]
 
 
 def _slot(stack: Stack, containers: list[Container], slot: Slot, release: str) -> list[str]:

@@ -79,7 +79,7 @@ def _has_history(site: Site) -> None:
 SCENARIOS = (
     Scenario("deploy", WARM, True, mend=WARM, ready=_has_standby, same_version=True),
     Scenario("deploy-never-healthy", (*FAST, "--health-timeout", "2s", "--standby", "0"), False, env={"FAIL": "never"}),
-    Scenario("deploy-fails-under-traffic", COLD, False, env={"FAIL": "traffic"}),
+    Scenario("deploy-fails-under-traffic", COLD, False, env={"FAIL": "traffic", "CHECK_EVERY": "300ms"}),
     Scenario("rollback-warm", ("rollback", *WARM), True, mend=WARM, ready=_has_standby),
     Scenario("rollback-cold", ("rollback", *COLD), True, ready=_has_history),
     Scenario("adoption", COLD, True, make=_plain, anew=True, same_version=True),
