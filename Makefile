@@ -4,7 +4,7 @@ RATE ?= 300
 N ?= 10000
 PYTHON := .venv/bin/python
 
-.PHONY: help setup check format unit test demo soak crash simulate bench clean distclean
+.PHONY: help setup check format unit test demo soak crash simulate verdicts bench clean distclean
 
 help:
 	@echo "make setup   the Python environment in .venv, with pinned packages"
@@ -16,6 +16,7 @@ help:
 	@echo "make soak    many deploys in a row under load: DEPLOYS=$(DEPLOYS) RATE=$(RATE)"
 	@echo "make crash   SIGKILL before and after every effect of every kind of run, under load"
 	@echo "make simulate  thousands of histories in a simulated world: N=$(N); SEED=... plays one and shows it"
+	@echo "make verdicts  how often healthy candidates are rolled back and how soon sick ones are found: a simulation"
 	@echo "make bench   ways to switch traffic, compared"
 	@echo "make clean   remove what was made here; distclean: also the cache, with engine and images"
 
@@ -51,6 +52,9 @@ crash: setup
 
 simulate: setup
 	$(PYTHON) -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(N) --processes 2 --mutations)
+
+verdicts: setup
+	$(PYTHON) -m benchmarks.verdicts
 
 bench: setup
 	tools/with-engine $(PYTHON) -m benchmarks.switching
