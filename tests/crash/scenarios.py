@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from nself_deploy.core.slot_records import SlotRole
@@ -27,11 +28,22 @@ class Site:
         return f"r{self.number}"
 
 
+@contextlib.contextmanager
+def _fresh() -> Iterator[Site]:
+    """A project of its own, which does not stay when it can't be prepared."""
+    site = Site(copy_of("crash", prefix="crash"))
+    try:
+        yield site
+    except BaseException:
+        site.stack.remove()
+        raise
+
+
 def _initialised() -> Site:
     """Live with its first release, by nself deploy."""
-    site = Site(copy_of("crash", prefix="crash"))
-    site.stack.nself("init", "--yes")
-    site.stack.nself(*COLD, RELEASE=site.next_release())
+    with _fresh() as site:
+        site.stack.nself("init", "--yes")
+        site.stack.nself(*COLD, RELEASE=site.next_release())
     return site
 
 
@@ -59,9 +71,9 @@ class Scenario:
 
 def _plain() -> Site:
     """Started by plain Compose, and ready to be adopted."""
-    site = Site(copy_of("crash", prefix="crash"))
-    site.stack.compose("up", "-d", "--wait", "--quiet-pull", RELEASE=site.next_release())
-    site.stack.nself("init", "--yes")
+    with _fresh() as site:
+        site.stack.compose("up", "-d", "--wait", "--quiet-pull", RELEASE=site.next_release())
+        site.stack.nself("init", "--yes")
     return site
 
 
