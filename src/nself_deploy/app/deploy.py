@@ -15,6 +15,7 @@ from nself_deploy.app.runner import Runner, stoppable
 from nself_deploy.app.world import World
 from nself_deploy.core import machine
 from nself_deploy.core.document import StepLine, unchanged_step
+from nself_deploy.core.effects import ProbeWarm
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Release, Slot, StepStatus
 from nself_deploy.core.plan import Facts, Plan, Timing, plan_blue_green, plan_rollback
@@ -58,7 +59,7 @@ async def deploy(world: World, timing: Timing, target: str, interrupted: asyncio
         return Result(plan, None, (*earlier, nothing))
     world.watcher(built)
     confirm(plan)
-    return Result(plan, await _run(world, plan, facts, interrupted), (*earlier, built))
+    return Result(plan, await _run(world, plan, interrupted), (*earlier, built))
 
 
 async def rollback(
@@ -78,7 +79,7 @@ async def rollback(
     if not facts.standby_warm or facts.standby_release != release.id:
         await _images_are_here(world, release)
     confirm(plan)
-    return Result(plan, await _run(world, plan, facts, interrupted), earlier)
+    return Result(plan, await _run(world, plan, interrupted), earlier)
 
 
 async def resume(world: World, interrupted: asyncio.Event) -> Result | None:
@@ -105,11 +106,12 @@ def _result(found: Recovered | None) -> Result | None:
     return Result(found.run.plan, found.run, (found.line,)) if found else None
 
 
-async def _run(world: World, plan: Plan, facts: Facts, interrupted: asyncio.Event) -> Run:
+async def _run(world: World, plan: Plan, interrupted: asyncio.Event) -> Run:
     await world.still_ours()  # a person may have thought about the plan for long
     started = world.clock.now()
     run = machine.new_run(f"{started[:19].replace('-', '').replace(':', '')}-{secrets.token_hex(3)}", plan, started)
-    taken = plan.candidate if not (facts.standby is plan.candidate and facts.standby_release == plan.release) else None
+    warm = any(isinstance(step.effect, ProbeWarm) for step in plan.steps)
+    taken = None if warm else plan.candidate
     world.store.begin(run, {taken: SlotRecord(plan.release, SlotRole.CANDIDATE, started)} if taken else {})
     return await Runner(world, Executor(world).perform, interrupted).run(run, machine.Begin())
 

@@ -102,6 +102,7 @@ def plan_blue_green(project: Project, release: Release, facts: Facts, timing: Ti
     if facts.live is not None and facts.live_release == release.id and facts.live_healthy:
         return _unchanged(project, release, facts, target)
     candidate = Slot.BLUE if facts.live is None else facts.live.other
+    facts = msgspec.structs.replace(facts, standby_warm=False)  # it has to go, also when it is of this very release
     return Plan(
         kind=Kind.DEPLOY,
         strategy=Strategy.BLUE_GREEN,
