@@ -63,7 +63,7 @@ class SimStore:
                 runs={**saved.runs, run.id: run},
                 entries={**saved.entries, run.id: entries},
                 slots={**saved.slots, **(slots or {})},
-                events=saved.events if event is None else {event.id: event, **saved.events},
+                events=saved.events if event is None else {**saved.events, event.id: event},
             ),
         )
         if kind == "intent":
