@@ -16,7 +16,7 @@ from nself_deploy.core.findings import touched
 from nself_deploy.core.model import LABEL_PROJECT, Container, Slot, Split
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
 from tests.unit.doctor_scene import NEW, NOW, OLD, change, container, repaired, well
-from tests.unit.test_doctor import TABLE
+from tests.unit.doctor_table import TABLE
 
 SLOTS = st.sampled_from([Slot.BLUE, Slot.GREEN])
 ENDLESS = 40
