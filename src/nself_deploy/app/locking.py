@@ -73,7 +73,7 @@ async def _take(world: World, purpose: str, target: str, wait_s: float, *, warm:
         except Locked as error:
             waited = world.clock.monotonic() - start
             if waited >= max(wait_s, EXPIRY_S if error.purpose == EXPIRY else 0.0):
-                raise _in_vain(error, waited if told else 0.0) from error
+                raise _in_vain(error, waited if wait_s else 0.0) from error
             if wait_s and error.what != told:
                 told = error.what
                 world.note(f"waiting up to {format_duration(max(round(wait_s - waited), 1))}: {told}")
