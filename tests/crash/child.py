@@ -1,8 +1,9 @@
-"""`nself deploy …` in a process that kills itself (SIGKILL) at one boundary: `… child NUMBER FILE deploy WORDS`.
+"""`nself deploy …` in a process that kills itself (SIGKILL) at one boundary: `… child PLACE FILE deploy WORDS`.
 
 A boundary is a moment between two things that a run writes down or does: before the run is in the journal, after that
 (which is before the first intent), after each intent, after each effect (that worked or not), and after each outcome
 (which is before the next intent: nothing happens between the two). Each one that is reached is a line of the file.
+PLACE is the boundary's number, or its name.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from nself_deploy.core.effects import Effect
 from nself_deploy.core.machine import Run
 
 
-def kills_itself_at(number: int, file: str) -> Callable[[str], None]:
-    """What is called at each boundary; 0 is none of them."""
+def kills_itself_at(place: str, file: str) -> Callable[[str], None]:
+    """What is called at each boundary."""
     passed = 0
 
     def reached(name: str) -> None:
@@ -29,7 +30,7 @@ def kills_itself_at(number: int, file: str) -> Callable[[str], None]:
         passed += 1
         with open(file, "a") as lines:
             lines.write(f"{name}\n")
-        if passed == number:
+        if place in (str(passed), name):
             os.kill(os.getpid(), signal.SIGKILL)
 
     return reached
@@ -63,6 +64,6 @@ def wrap(reached: Callable[[str], None]) -> None:
 
 
 if __name__ == "__main__":
-    wrap(kills_itself_at(int(sys.argv[1]), sys.argv[2]))
+    wrap(kills_itself_at(sys.argv[1], sys.argv[2]))
     sys.argv[1:3] = []
     run()

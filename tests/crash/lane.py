@@ -14,13 +14,15 @@ from pathlib import Path
 
 from nself_deploy.core.machine import Outcome
 from tests.crash.checks import HEADER, Baseline, Records, faults, leftovers
-from tests.crash.scenarios import Scenario, Site
+from tests.crash.scenarios import COLD, Scenario, Site
 from tests.load import Kind, Limits, LoadMix, LoadProcess, Report, Stream
 from tests.real.stack import ROOT, Stack, expirers
 
 RATE = 40.0
 _FEW = 4
 _LIMIT_S = 240.0
+_RESUMED = {Outcome.DONE: {0}, Outcome.FAILED: {0, 5}, Outcome.INTERRUPTED: {0, 130}}
+"""Exit statuses of resume, by how the run ends; 0 is also for a run that never began."""
 _WAYS = ("resume", "abort", "the next deploy")
 
 
@@ -150,7 +152,9 @@ def _kill_and_heal(scenario: Scenario, site: Site, baseline: Baseline, load: Loa
     """One kill; None when the run got through before boundary `number`."""
     start, known = time.monotonic(), {run.id for run in Records.of(site.stack).runs}
     release = site.next_release()
-    status, where, out = _run_child(site.stack, scenario, number, release)
+    if scenario.first_killed:
+        _first_kill(scenario, site, release)
+    status, where, out = _run_child(site.stack, scenario, scenario.words, str(number), release)
     if status != -signal.SIGKILL:
         _got_through(scenario, site, baseline, status, out)
         return None
@@ -159,7 +163,8 @@ def _kill_and_heal(scenario: Scenario, site: Site, baseline: Baseline, load: Loa
     begun = [run for run in Records.of(site.stack).runs if run.id not in known]
     kill = Kill(scenario.name, number, where, way, 0.0)
     kill.faults += [f"{len(begun)} runs began"] if len(begun) > 1 else []
-    kill.faults += _heal(scenario, site, way, release, committed=bool(begun and begun[0].committed))
+    past_undoing = bool(begun and begun[0].committed and not begun[0].ended)
+    kill.faults += _heal(scenario, site, way, release, past_undoing=past_undoing)
     load.wait_requests(_FEW, _LIMIT_S)
     kill.leftovers, kill.seconds = leftovers(site.stack, baseline), time.monotonic() - start
     kill.faults += faults(site.stack, baseline)
@@ -174,13 +179,22 @@ def _kill_and_heal(scenario: Scenario, site: Site, baseline: Baseline, load: Loa
     return kill
 
 
-def _run_child(stack: Stack, scenario: Scenario, number: int, release: str) -> tuple[int, str, str]:
+def _first_kill(scenario: Scenario, site: Site, release: str) -> None:
+    """Have something that the scenario's command can put right."""
+    status, where, out = _run_child(site.stack, scenario, COLD, scenario.first_killed, release)
+    if status != -signal.SIGKILL or where != scenario.first_killed:
+        raise RuntimeError(f"{scenario.name}: the deploy that was to die first ended with {status} {where}\n{out}")
+
+
+def _run_child(
+    stack: Stack, scenario: Scenario, words: tuple[str, ...], place: str, release: str
+) -> tuple[int, str, str]:
     """The command with its death: exit status, the last boundary, what it printed."""
     log = stack.root.parent / "boundaries"
     log.unlink(missing_ok=True)
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     done = subprocess.run(
-        [sys.executable, "-m", "tests.crash.child", str(number), str(log), "deploy", *scenario.words],
+        [sys.executable, "-m", "tests.crash.child", place, str(log), "deploy", *words],
         cwd=stack.root,
         env=stack.environment(RELEASE=release, PYTHONPATH=path, **scenario.env),
         capture_output=True,
@@ -199,16 +213,16 @@ def _last_line(log: Path) -> str:
 def _got_through(scenario: Scenario, site: Site, baseline: Baseline, status: int, out: str) -> None:
     """The run that nobody killed ended as such a run does, or the whole scenario proves nothing."""
     wrong = [*faults(site.stack, baseline), *leftovers(site.stack, baseline)]
-    if status != (0 if scenario.ends_well else 5) or wrong:
+    if status != (5 if scenario.outcome is Outcome.FAILED else 0) or wrong:
         raise RuntimeError(f"{scenario.name}: a run that nobody killed ended with {status}: {wrong}\n{out}")
 
 
-def _heal(scenario: Scenario, site: Site, way: str, release: str, *, committed: bool) -> list[str]:
+def _heal(scenario: Scenario, site: Site, way: str, release: str, *, past_undoing: bool) -> list[str]:
     """Put it right in one of the ways; what was not as it should be."""
     if way == "resume":
-        outcome, expected = site.stack.nself("resume", check=False), {0} if scenario.ends_well else {0, 5}
+        outcome, expected = site.stack.nself("resume", check=False), _RESUMED[scenario.outcome]
     elif way == "abort":
-        outcome, expected = site.stack.nself("abort", check=False), {4} if committed else {0}
+        outcome, expected = site.stack.nself("abort", check=False), {4} if past_undoing else {0}
     else:
         version = release if scenario.same_version else site.next_release()
         outcome, expected = site.stack.nself(*scenario.mend, check=False, RELEASE=version), {0}
@@ -217,14 +231,12 @@ def _heal(scenario: Scenario, site: Site, way: str, release: str, *, committed: 
 
 def _wrong_end(scenario: Scenario, way: str, outcome: Outcome | None, *, committed: bool) -> list[str]:
     """Whether the killed run ended as the table of `docs/recovery.md` has it."""
-    if committed or (way == "resume" and scenario.ends_well):
+    if committed or (way == "resume" and scenario.outcome is Outcome.DONE):
         expected = {Outcome.DONE}
     elif way == "abort":
-        expected = {Outcome.INTERRUPTED} if scenario.ends_well else {Outcome.INTERRUPTED, Outcome.FAILED}
-    elif scenario.ends_well:
-        expected = {Outcome.DONE, Outcome.FAILED}
+        expected = {Outcome.INTERRUPTED, *({Outcome.FAILED} & {scenario.outcome})}
     else:
-        expected = {Outcome.FAILED}
+        expected = {scenario.outcome, *({Outcome.FAILED} if scenario.outcome is Outcome.DONE else ())}
     return [] if outcome in expected else [f"the run ended as {outcome}"]
 
 

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from nself_deploy.core.machine import Outcome
 from nself_deploy.core.slot_records import SlotRole
 from tests.crash.checks import Records
 from tests.real.stack import Stack, copy_of
@@ -13,6 +14,7 @@ from tests.real.stack import Stack, copy_of
 FAST = ("--min-uptime", "1s", "--drain", "2s")
 PATIENT = ("--health-timeout", "90s")
 COLD = (*FAST, *PATIENT, "--standby", "0")
+HASTY = (*FAST, "--health-timeout", "2s", "--standby", "0")
 WARM = (*FAST, *PATIENT, "--standby", "30m")
 
 
@@ -54,8 +56,8 @@ class Scenario:
     name: str
     words: tuple[str, ...]
     """Of the command that is killed."""
-    ends_well: bool
-    """Whether it does when nobody kills it."""
+    outcome: Outcome
+    """How the run ends when nobody kills it."""
     mend: tuple[str, ...] = COLD
     """Words of the deploy that comes next, when that is what puts it right."""
     env: dict[str, str] = field(default_factory=dict)
@@ -63,6 +65,8 @@ class Scenario:
     """A project, with users on it in a moment."""
     ready: Callable[[Site], None] = lambda site: None
     """Make the project such that every one of these runs has the same steps."""
+    first_killed: str = ""
+    """Of a recovery: the boundary at which a deploy (COLD) is killed first, so that there is something to put right."""
     anew: bool = False
     """Whether each kill needs a project of its own."""
     same_version: bool = False
@@ -89,11 +93,13 @@ def _has_history(site: Site) -> None:
 
 
 SCENARIOS = (
-    Scenario("deploy", WARM, True, mend=WARM, ready=_has_standby, same_version=True),
-    Scenario("deploy-never-healthy", (*FAST, "--health-timeout", "2s", "--standby", "0"), False, env={"FAIL": "never"}),
-    Scenario("deploy-fails-under-traffic", COLD, False, env={"FAIL": "traffic", "CHECK_EVERY": "300ms"}),
-    Scenario("rollback-warm", ("rollback", *WARM), True, mend=WARM, ready=_has_standby),
-    Scenario("rollback-cold", ("rollback", *COLD), True, ready=_has_history),
-    Scenario("adoption", COLD, True, make=_plain, anew=True, same_version=True),
+    Scenario("deploy", WARM, Outcome.DONE, mend=WARM, ready=_has_standby, same_version=True),
+    Scenario("deploy-never-healthy", HASTY, Outcome.FAILED, env={"FAIL": "never"}),
+    Scenario("deploy-fails-under-traffic", COLD, Outcome.FAILED, env={"FAIL": "traffic", "CHECK_EVERY": "300ms"}),
+    Scenario("rollback-warm", ("rollback", *WARM), Outcome.DONE, mend=WARM, ready=_has_standby),
+    Scenario("rollback-cold", ("rollback", *COLD), Outcome.DONE, ready=_has_history),
+    Scenario("adoption", COLD, Outcome.DONE, make=_plain, anew=True, same_version=True),
+    Scenario("resume", ("resume",), Outcome.DONE, first_killed="after the effect of move"),
+    Scenario("abort", ("abort",), Outcome.INTERRUPTED, first_killed="after the effect of move"),
 )
-"""Every effect that a deploy, its undoing and a rollback have is in one of them."""
+"""Every effect that a deploy, its undoing and a rollback have is in one of them, and so is dying again."""
