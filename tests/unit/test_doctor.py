@@ -71,7 +71,8 @@ def test_a_container_of_another_release_in_the_live_slot_is_left_alone() -> None
 
 
 def test_nothing_is_ours_while_the_journal_can_not_be_read() -> None:
-    facts = TABLE["the journal can't be read"][0](TABLE["a leftover candidate"][0](well()))
+    facts = TABLE["half-written files"][0](TABLE["a leftover candidate"][0](well()))
+    facts = TABLE["the journal can't be read"][0](facts)
     facts = change(facts, disk=change(facts.disk, release_dirs={OLD.id: True}))
 
     assert fixes(diagnose(facts)) == ()

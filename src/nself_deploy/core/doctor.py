@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from nself_deploy.core import doctor_around as around
 from nself_deploy.core import doctor_slots as slots
 from nself_deploy.core.doctor_facts import Facts, LockFacts
@@ -37,10 +39,7 @@ def _found(facts: Facts) -> Iterator[Finding]:
         yield _under_way(facts, holder)
         return
     if facts.journal is not None:
-        yield from slots.link_findings(facts)
-        yield from state_findings(facts)
-        yield from around.router_findings(facts)
-        yield from around.leftover_findings(facts)
+        yield from (msgspec.structs.replace(finding, fix=None) for finding in _without_journal(facts))
         return
     if facts.unfinished is not None:
         yield _interrupted(facts)
@@ -50,6 +49,14 @@ def _found(facts: Facts) -> Iterator[Finding]:
         yield from others(facts)
         return
     yield from _settled(facts)
+
+
+def _without_journal(facts: Facts) -> Iterator[Finding]:
+    """What can be said, and is left alone: every repair is written down in the journal, or needs its word."""
+    yield from slots.link_findings(facts)
+    yield from state_findings(facts)
+    yield from around.router_findings(facts)
+    yield from around.leftover_findings(facts)
 
 
 def _settled(facts: Facts) -> Iterator[Finding]:
