@@ -36,7 +36,12 @@ async def record(world: World, effect: Record, run: Run) -> str:
     world.store.set_slots(_slots(effect, now))
     success = run.phase is Phase.FORWARD
     if effect.live is not None:
-        save_split(world, world.router.split() or Split.all_to(effect.live))
+        split = world.router.split()
+        if split is None:
+            split = Split.all_to(effect.live)
+            if effect.live is not Slot.PLAIN:  # somebody removed the link meanwhile; we know where it pointed
+                await world.router.move(split)
+        save_split(world, split)
     _stamp(world, run, now, success=success)
     world.states.save_deploy(
         StrategyState(
