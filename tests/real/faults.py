@@ -186,6 +186,11 @@ def side_by_side(stacks: Sequence[Stack], cases: Sequence[T], check: Callable[[S
     assert not failed, "\n\n".join(failed)
 
 
+def batches(cases: Sequence[T]) -> list[Sequence[T]]:
+    """As many cases for one test as are checked side by side."""
+    return [cases[n : n + AT_ONCE] for n in range(0, len(cases), AT_ONCE)]
+
+
 def journal_of(stack: Stack) -> Path:
     """Where the journal is."""
     return stack.root / ".nself/nself.db"

@@ -1,0 +1,162 @@
+"""The disk fills up, or the journal is lost, at each part of a deploy: a clear error, and users notice nothing."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.real.faults import (
+    Visitor,
+    check_clean,
+    fresh,
+    journal_of,
+    live_slot,
+    no_traceback,
+    released,
+    step_of,
+    tiny,
+    watched,
+)
+from tests.real.scene import FAST, check_message, nself_argv, refused, with_mounts
+from tests.real.stack import Stack
+
+pytestmark = pytest.mark.real
+
+ONCE = (*FAST, "--standby", "0")
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Stack]:
+    """The tiny project, live with release 1, on a small disk of its own where that can be had."""
+    stack = tiny()
+    mounted = os.geteuid() == 0
+    try:
+        if mounted:
+            kept = stack.root.parent / "kept"
+            shutil.copytree(stack.root, kept)
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(stack.root)], check=True)
+            shutil.copytree(kept, stack.root, dirs_exist_ok=True)
+        stack.nself(*FAST)
+        yield stack
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(stack.root)], check=True)
+        stack.remove()
+
+
+def fill(stack: Stack, process: subprocess.Popen[str]) -> None:
+    """No byte is left; for a user who may not mount: the process may write no file any more."""
+    process.send_signal(signal.SIGSTOP)
+    if os.geteuid() == 0:
+        free = shutil.disk_usage(stack.root).free
+        (stack.root / "filler").write_bytes(b"x" * free)
+    else:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1, 1))
+    process.send_signal(signal.SIGCONT)
+
+
+def empty(stack: Stack) -> None:
+    (stack.root / "filler").unlink(missing_ok=True)
+
+
+MOMENTS = {
+    "  + {to}/web": False,
+    "[done] Prepare networks": False,
+    "[done] Configure router": False,
+    "[done] Start {to}": False,
+    "[done] Health check {to} (": False,
+    "[done] Move traffic to {to}": True,
+    "[done] Health check {to} with the traffic on": True,
+    "[done] Drain {live}": True,
+}
+"""Moment -> whether users are on the new release then."""
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_disk_that_fills_up(site: Stack, moment: str) -> None:
+    before, release = released(site), fresh()
+    with Visitor(site) as visitor:
+        process = site.start_nself(*ONCE, RELEASE=release)
+        outcome = watched(process, step_of(site, moment), lambda: fill(site, process))
+        try:
+            if outcome.status or not MOMENTS[moment]:  # near the end what is left to write may find room
+                check_message(outcome, 2, ".nself/", "the disk is full", "Free some space")
+            assert released(site) in ((before, release) if MOMENTS[moment] else (before,)), outcome.text
+            assert no_traceback(site.nself("status", check=False)).status == 0
+        finally:
+            empty(site)
+        again = no_traceback(site.nself(*ONCE, RELEASE=before if MOMENTS[moment] else release))
+        check_clean(site, before if MOMENTS[moment] else release)
+    assert visitor.failed == [], again.text
+
+
+# The journal.
+
+
+def gone(path: Path) -> None:
+    for file in path.parent.glob("nself.db*"):
+        file.unlink()
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, 5000)
+
+
+def emptied(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [(gone, "was removed or replaced"), (cut, "is damaged"), (emptied, "is damaged")],
+)
+def test_a_journal_that_is_damaged_during_a_deploy(site: Stack, damage: Callable[[Path], None], says: str) -> None:
+    """The deploy stops where it is; nothing is begun anew; with the journal back, the next deploy clears up."""
+    before, path, kept = released(site), journal_of(site), site.root / "kept.db"
+    with closing(sqlite3.connect(path)) as now, closing(sqlite3.connect(kept)) as copy:
+        now.backup(copy)
+    with Visitor(site) as visitor:
+        process = site.start_nself(*ONCE, RELEASE=fresh())
+        outcome = watched(process, step_of(site, "[done] Start {to}"), lambda: damage(path))
+        check_message(outcome, 1, f"{path}: {says}", "Restore it from a backup")
+        for words in ((), ("status",), ("resume",), ("abort",), ("rollback",)):
+            again = site.nself(*words, check=False)
+            check_message(again, 1, str(path), "Restore it from a backup")
+        assert not path.exists() or path.stat().st_size in (0, 5000)
+        assert released(site) == before
+
+        for file in path.parent.glob("nself.db*"):
+            file.unlink()
+        kept.rename(path)
+        path.chmod(0o600)
+        no_traceback(site.nself(*ONCE, RELEASE=(release := fresh())))
+        check_clean(site, release)
+    assert visitor.failed == []
+
+
+def test_a_journal_that_may_not_be_written(site: Stack) -> None:
+    path, before = journal_of(site), released(site)
+    if os.geteuid() == 0:
+        script = f"mount --bind {path} {path}; mount -o remount,ro,bind {path}"
+        outcome = site.run(*with_mounts(script, nself_argv(*ONCE)), check=False, RELEASE=fresh())
+        looking = site.run(*with_mounts(script, nself_argv("status")), check=False)
+        check_message(outcome, 1, str(path), "not writable", "Make it writable for user id")
+    else:
+        path.chmod(0o400)
+        try:
+            refused(site, 1, str(path), "not writable", "Make it writable for user id", words=ONCE, RELEASE=fresh())
+            looking = site.nself("status", check=False)
+        finally:
+            path.chmod(0o600)
+
+    assert (looking.status, f"requests go to {live_slot(site)}" in looking.out) == (0, True), looking.text
+    check_clean(site, before)
