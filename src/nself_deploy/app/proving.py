@@ -109,9 +109,21 @@ async def prove_routes(world: World, release: Release, slot: Slot, *, patience_s
     for route in _http_routes(release):
         service = release.services[route.service]
         for _ in range(ROUTE_PROBES):
-            answer = await world.router.probe(route, slot, service.probe or Probe())
+            answer = await _probe(world, route, slot, service.probe or Probe(), patience_s)
             if not answer.ok:
                 raise await _refused(world, slot, release, route, answer)
+
+
+async def _probe(world: World, route: Route, slot: Slot, probe: Probe, patience_s: float) -> ProbeAnswer:
+    """One answer through the router; asked again when it was the router that went away meanwhile."""
+    try:
+        answer = await world.router.probe(route, slot, probe)
+    except RouterError:
+        answer = ProbeAnswer(False)
+    if answer.status:
+        return answer
+    await _await_router(world, patience_s)
+    return await world.router.probe(route, slot, probe)
 
 
 async def _await_router(world: World, patience_s: float) -> None:
