@@ -50,9 +50,9 @@ async def _install(world: World, release: Release, slot: Slot, initial: Split) -
     spec = await _spec(world, release, slot, _plain_servers(world))
     if current.base is not Slot.PLAIN and fingerprint(compile_tree(spec)) != before.loaded_tree:
         spec = await _spec(world, release, slot, {})
-    tree = await world.router.install(spec)
     if world.router.split() is None:
-        await world.router.move(initial)
+        await world.router.move(initial)  # before the files: with them nginx goes by the link
+    tree = await world.router.install(spec)
     await world.router.record(on=True)
     if not before.running:
         return "files written; nginx reads them when it starts"
