@@ -280,7 +280,9 @@ class SimWorld:
         found: dict[str, list[Thing | str]] = {}
         for upstream in self.loaded.upstreams:
             places = [server.rpartition(":")[0] for server in upstream.servers.get(slot) or ()]
-            found[upstream.route.key] = [self.at(address) or address for address in places]
+            there = [(self.at(address), address) for address in places]
+            # A plain container's address may be another's after somebody removed it.
+            found[upstream.route.key] = [t if t is not None and t.slot is slot else address for t, address in there]
         return found
 
     def served(self) -> bool:
