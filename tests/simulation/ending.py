@@ -15,7 +15,7 @@ def at_end(world: SimWorld) -> list[str]:
     split = world.disk.split
     if split is None or split.candidate is not None:
         return [f"the split is {split}"]
-    found = [*_slots(world, split.base), *_records(world), *_states(world, split.base)]
+    found = [*left_over(world, split.base), *_records(world), *_states(world, split.base)]
     return found if world.served() else ["users are not served", *found]
 
 
@@ -24,7 +24,7 @@ def _there(world: SimWorld, slot: Slot) -> list[str]:
     return sorted({t.release for t in world.of_slot(slot) if not t.by_hand})
 
 
-def _slots(world: SimWorld, live: Slot) -> list[str]:
+def left_over(world: SimWorld, live: Slot) -> list[str]:
     """One live slot, at most one standby, nothing else."""
     found = []
     for slot in SLOTS:

@@ -23,7 +23,7 @@ from nself_deploy.core.model import Slot, Split
 from nself_deploy.core.plan import Plan
 from nself_deploy.errors import NselfError
 from tests.simulation import beginnings, shop
-from tests.simulation.ending import at_end
+from tests.simulation.ending import at_end, left_over
 from tests.simulation.engine import SimCompose, SimEngine, SimProber
 from tests.simulation.invariants import Watch
 from tests.simulation.locks import SimLock, SimMachine, SimVolumes, watched
@@ -119,6 +119,17 @@ class History:
         await self._run(f"p{number}", command.kind, command.faults)
         if second is not None:
             await second
+        self._nothing_left(command.kind)
+
+    def _nothing_left(self, kind: str) -> None:
+        """After a command that was not cut short, whatever was cut short before: its own slots, and no more."""
+        world = self.world
+        saved, split = world.disk.saved, world.disk.split
+        if world.people_came or split is None or any(not run.ended for run in saved.runs.values()):
+            return
+        if self._settled and not world.inside:
+            for problem in left_over(world, split.base):
+                self.watch.fail(5, f"after {kind}: {problem}")
 
     async def _later(self, number: int, command: Command) -> None:
         await asyncio.sleep(command.second_after)

@@ -3,41 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import heapq
+from collections import deque
 
 
 class Stuck(Exception):
     """Everybody waits, and nothing will ever happen."""
 
 
-class _Jump:
-    """In the place of a selector: nothing ever arrives from outside, so waiting means jumping."""
-
-    def __init__(self, loop: VirtualLoop) -> None:
-        self._loop = loop
-
-    def select(self, timeout: float | None) -> list[Any]:
-        if timeout is None:
-            raise Stuck("nothing is scheduled any more")
-        self._loop.now += timeout
-        return []
-
-
 class VirtualLoop(asyncio.BaseEventLoop):
     """Seconds from 0. Timers of one moment run in the order in which they were set."""
+
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[asyncio.TimerHandle]
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self._selector = _Jump(self)
-        self._clock_resolution = 1e-6
         self.set_exception_handler(lambda loop, context: None)  # what a dead process leaves behind is looked at by us
 
     def time(self) -> float:
         return self.now
 
-    def _process_events(self, event_list: list[Any]) -> None:
-        """There are none."""
+    def _run_once(self) -> None:
+        """All that is ready, and when nothing is, the next timer: nothing ever arrives from outside."""
+        ready, timers = self._ready, self._scheduled
+        if not ready:
+            while timers and timers[0]._cancelled:
+                heapq.heappop(timers)._scheduled = False
+            if not timers:
+                raise Stuck("nothing is scheduled any more")
+            self.now = max(self.now, timers[0]._when)
+            while timers and timers[0]._when <= self.now:
+                timer = heapq.heappop(timers)
+                timer._scheduled = False
+                ready.append(timer)
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """It stays where it is until its time."""
 
     def _write_to_self(self) -> None:
         """Nobody sleeps in a system call that would have to be woken."""

@@ -21,6 +21,9 @@ from tests.simulation import locks, process, router, seams, store
 
 replace = msgspec.structs.replace
 
+UNSYNCED = 4
+"""Commits that a kill loses."""
+
 Mutation = Callable[[], AbstractContextManager[Any]]
 
 
@@ -99,31 +102,26 @@ def forgotten_progress() -> AbstractContextManager[Any]:
     return _without("intent", "outcome")
 
 
-def forgotten_outcome() -> AbstractContextManager[Any]:
-    """Outcomes are not written down after effects."""
-    return _without("outcome")
-
-
 @contextlib.contextmanager
 def unsynced_journal() -> Iterator[None]:
-    """A commit reaches the disk with the next one only: a kill loses the last."""
-    held: dict[Any, Any] = {}
+    """Commits are acknowledged, and reach the disk a while later: a kill loses the last ones."""
+    held: dict[process.Process, list[Any]] = {}
 
     def saved(self: store.SimStore) -> Any:
         self._process.living()
-        return held.get(self._process, self._disk.saved)
+        return held.get(self._process, [self._disk.saved])[-1]
 
     def commit(self: store.SimStore, what: str, new: Any) -> None:
-        disk, writer = self._disk, self._process
-        before = held.get(writer, disk.saved)
-        writer.touch(f"commit: {what}", lambda: setattr(disk, "saved", before))
-        held[writer] = new
+        waiting = held.setdefault(self._process, [])
+        waiting.append(new)
+        synced = waiting.pop(0) if len(waiting) > UNSYNCED else self._disk.saved
+        self._process.touch(f"commit: {what}", lambda: setattr(self._disk, "saved", synced))
 
     real = process.Process.end
 
     def end(self: process.Process) -> None:
-        if self.alive and self in held:
-            self.world.disk.saved = held[self]
+        if self.alive and held.get(self):
+            self.world.disk.saved = held[self][-1]
         real(self)
 
     with (
@@ -348,7 +346,6 @@ MUTATIONS: dict[str, Mutation] = {
         no_watch,
         hasty_proof,
         forgotten_progress,
-        forgotten_outcome,
         unsynced_journal,
         lock_given_back_early,
         lock_leaked,

@@ -33,7 +33,7 @@ SHOCKS = (
     "interrupt",
     "engine-down",
     "disk-full",
-    "refuse-files",
+    *("refuse-files", "refuse-files"),
     "clock-back",
     "crash",
     "hang",

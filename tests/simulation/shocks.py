@@ -19,6 +19,7 @@ def shock(process: Process, fault: Fault) -> None:
         process.interrupted.set()
         world.happened(None, f"Ctrl-C for {process.name}")
         return
+    world.people_came |= fault.kind.startswith("person")
     _SHOCKS[fault.kind](world, fault.arg)
     world.happened(None, f"{fault.kind} {fault.arg}")
 
@@ -139,11 +140,11 @@ def _make_stray(world: SimWorld, arg: int) -> None:
 
 def _compose_up(world: SimWorld, arg: int) -> None:
     """`docker compose up -d` by a person."""
-    before = set(world.things)
+    before = {t.id: t.started for t in world.things.values()}
     for _, change in plain_up(world, (), world.disk.files.get(shop.OVERRIDE), PEOPLE):
         change()
     for thing in world.things.values():
-        if thing.id not in before:
+        if before.get(thing.id) != thing.started:
             thing.by_hand = True
 
 

@@ -10,6 +10,8 @@ from nself_deploy.core.model import Container, Slot
 
 HEALTHCHECK_S = 0.15
 """How long after a change Docker's health knows of it."""
+WATCHED_S = 3.0
+"""Between two looks at a container that is being watched."""
 BACKOFF_S = 0.4
 """From the end of a container to its next start."""
 
@@ -141,7 +143,7 @@ class Thing:
     def seen(self, now: float, *, ok: bool) -> None:
         """Somebody of ours looked."""
         if ok:
-            self.first_ok = now if self.first_ok is None else self.first_ok
+            self.first_ok = now if self.first_ok is None or now - self.last_ok > WATCHED_S else self.first_ok
             self.last_ok = now
         else:
             self.first_ok = None

@@ -45,6 +45,20 @@ _KEPT = (
 class SimWorld:
     """Everything outside our processes. Synchronous: time passes only between calls."""
 
+    stirred = False
+    """Something changed that users may notice."""
+    people_came = False
+    """Somebody changed something by hand."""
+    link_lost = False
+    """Somebody removed the link that says where requests go."""
+    old_workers_until = -1.0
+    engine_back = -1.0
+    refusals = 0
+    """How many `nginx -t` from now on refuse."""
+    wall_offset = 0.0
+    digest = 0
+    events = 0
+
     def __init__(self, seed: int, shape: shop.Shape) -> None:
         self.loop = VirtualLoop()
         self.random = random.Random(seed)
@@ -54,13 +68,9 @@ class SimWorld:
         self.images: dict[str, str] = {}
         """Names and ids of the images on the engine -> their ids."""
         self.users = Users(self.random)
-        self.stirred = False
-        """Something changed that users may notice."""
         self.things: dict[str, Thing] = {}
         """By id, in the order in which they were made."""
         self.removed: dict[str, Thing] = {}
-        self.link_lost = False
-        """Somebody removed the link that says where requests go."""
         self.nets: dict[str, Net] = {}
         self.volumes: dict[str, int] = {}
         """Name -> which one it is: one that is made anew has another number."""
@@ -73,13 +83,8 @@ class SimWorld:
         self.loaded: TreeSpec | None = None
         """What the running nginx has read."""
         self.loaded_tree = ""
-        self.old_workers_until = -1.0
-        self.engine_back = -1.0
         self.refused: set[str] = set()
         """Fingerprints of files with which nginx does not start."""
-        self.refusals = 0
-        """How many `nginx -t` from now on refuse."""
-        self.wall_offset = 0.0
         self.flocks: dict[bool, Process] = {}
         """Who has the lock of the kernel, here and elsewhere."""
         self.lock_files: dict[bool, LockOwner] = {}
@@ -91,8 +96,6 @@ class SimWorld:
         """Processes that believe to have the lock."""
         self.check: Callable[[Process | None, str], None] = lambda process, what: None
         self.log: list[str] | None = None
-        self.digest = 0
-        self.events = 0
         self._numbers = 0
         self._places: dict[str, list[Thing]] = {}
         """Address -> the containers that have it."""
