@@ -26,7 +26,7 @@ Flags = NDArray[np.bool_]
 
 WATCHING, FAIL, HOLD, PASS, INCONCLUSIVE = range(5)
 _HUGE = 1e250
-_SHARES = 4
+_SHARES, _SLACK = 4, 1e-6
 
 
 @dataclass
@@ -81,6 +81,15 @@ class State:
     crossed_at: Floats
     crossed_failed: Ints
     verdict: Ints
+    current: Ints
+    """Requests of this second; `total` and `recent` have those before."""
+    bad: Ints
+    """Failed requests of the candidate in this second, as `good` has the good ones."""
+    noted: Ints
+    """First errors of this slice (candidate, live slot) that are not in `parts` yet."""
+    errors_before: Floats
+    objective_before: Floats
+    """Evidence (logarithms) before this slice, and before this second."""
 
 
 class VectorJudge:
@@ -99,7 +108,8 @@ class VectorJudge:
             firsts=ints(_SHARES, 2), absolute=np.zeros((runs, PARTS)), absolute_waiting=np.ones(runs),
             good=ints(), first=ints(), total=ints(4), recent=ints(4), requests=ints(), failed=ints(), trials=ints(),
             trials_failed=ints(), absolute_failed=ints(), crossed_at=np.full(runs, np.inf), crossed_failed=ints(),
-            verdict=ints(),
+            verdict=ints(), current=ints(4), bad=ints(), noted=ints(2), errors_before=np.zeros(runs),
+            objective_before=np.zeros(runs),
         )  # fmt: skip
         self.rows = np.zeros((WINDOW_S, runs, 4), dtype=np.int64)
         self.second = 0
@@ -108,102 +118,110 @@ class VectorJudge:
         self.victims, self.asked = np.zeros((2, runs), dtype=np.int64)
         """Of each deployment: users that met an error of the candidate, and its requests, until the verdict."""
         error, ok = rate_factors(settings.slo_error_rate, worse_rates(settings.slo_error_rate))
-        self._bad, self._log_ok = np.array(error), np.log(np.array(ok))
+        self._log_bad, self._log_ok = np.log(np.array(error)), np.log(np.array(ok))
+        self.crossed = False
+        self._start_objective()
 
     def step(self, at: float, share: float, made: Slice, steps: Steps) -> None:
         """Everything that was answered in the slice that ends at this time: the good, the old, then the new errors."""
         s = self.state
         self._advance(int(at))
         self._deadlines(at)
-        self._good(at, made.good)
-        s.requests += made.muted[0]
+        s.good += made.good[0]
+        s.requests += made.good[0] + made.muted[0]
         s.failed += made.muted[0]
-        self._count(slice(None), 1, made.old[1], made.old[1])
-        self._old(at, made)
-        left = made.new[1].copy()
-        for index, before in steps:
-            left[index] -= before
-            self._count(index, 1, before, before)
-            self._fresh(index)
-            self._compare(at, share, index, before, 1)
-            self._check(at, index)
-        index = np.flatnonzero(left)
-        self._count(index, 1, left[index], left[index])
-        self._compare(at, share, index, left[index], 0)
-
-    def _old(self, at: float, made: Slice) -> None:
+        s.trials += made.good[0]
+        s.current[:, 0] += made.good[0]
+        s.current[:, 1] += made.good[1] + made.old[1]
+        s.current[:, 3] += made.old[1]
         for number in range(int(made.old[0].max(initial=0))):
             index = np.flatnonzero(made.old[0] > number)
             self._fresh(index)
-            self._check(at, index)
+            self._check(at, share, index)
         if made.muted[0].any():
-            self._check(at, np.flatnonzero(made.muted[0]))
+            self._check(at, share, np.flatnonzero(made.muted[0]))
+        self._first_errors(at, share, made.new, steps)
+
+    def _first_errors(self, at: float, share: float, new: tuple[Ints, Ints], steps: Steps) -> None:
+        """Errors are noted one by one; what many of them are worth is worked out together, at the end."""
+        s, left = self.state, new[1].copy()
+        touched = np.flatnonzero(new[0] + new[1])
+        now = waiting_at(at, self.settings.soak_s)
+        s.parts[touched] += (s.waiting[touched] - now)[:, None]
+        s.waiting[touched] = now
+        for index, before in steps:
+            left[index] -= before
+            self._live(index, before)
+            self._fresh(index)
+            s.first[index] += 1
+            s.noted[index, 0] += 1
+            self._check(at, share, index)
+        self._live(touched, left[touched])
+        if share not in self.shares:
+            self.shares.append(share)
+        s.firsts[:, self.shares.index(share)] += s.noted
+        s.parts[touched] = np.minimum(self._parts(share, touched), _HUGE)
+        s.noted[touched] = 0
+        s.errors_before[touched] = self.log_errors(touched)
+
+    def _live(self, index: Ints, errors: Ints) -> None:
+        s = self.state
+        s.noted[index, 1] += errors
+        s.current[index, 1] += errors
+        s.current[index, 3] += errors
+
+    def _fresh(self, index: Ints) -> None:
+        """Failed requests of the candidate that count for rates, one in each of these deployments."""
+        s = self.state
+        s.current[index, 0] += 1
+        s.current[index, 2] += 1
+        for counter in (s.requests, s.failed, s.trials, s.trials_failed, s.absolute_failed, s.bad):
+            counter[index] += 1
+
+    def _parts(self, share: float, index: Ints) -> Floats:
+        """The comparison's parts with what is noted."""
+        noted = self.state.noted[index]
+        value: Floats = self.state.parts[index]
+        for side, factors in enumerate(ratio_factors(share)):
+            value *= _powers(np.log(np.array(factors)), noted[:, side])
+        return value
+
+    def _absolute(self, index: Ints | slice) -> Floats:
+        """The parts of the test of the objective with the requests since the last whole second."""
+        s = self.state
+        value: Floats = s.absolute[index] * _powers(self._log_ok, s.good[index])
+        value *= _powers(self._log_bad, s.bad[index])
+        return np.minimum(value, _HUGE)
 
     def _advance(self, second: int) -> None:
         s = self.state
         while self.second < second:
+            s.total += s.current
+            s.recent += s.current
+            self.rows[self.second % WINDOW_S] = s.current
+            s.current[:] = 0
             self.second += 1
-            row = self.rows[self.second % WINDOW_S]
-            s.recent -= row
-            row[:] = 0
-            worth = np.exp(np.arange(s.good.max(initial=0) + 1)[:, None] * self._log_ok)
-            s.absolute *= worth[s.good]
+            s.recent -= self.rows[self.second % WINDOW_S]
+            s.absolute = self._absolute(slice(None))
             s.good[:] = 0
-            now = waiting_at(self.second, self.settings.soak_s)
-            s.absolute += (s.absolute_waiting - now)[:, None]
-            s.absolute_waiting[:] = now
+            s.bad[:] = 0
+            self._start_objective()
+
+    def _start_objective(self) -> None:
+        s, now = self.state, waiting_at(self.second, self.settings.soak_s)
+        s.absolute += (s.absolute_waiting - now)[:, None]
+        s.absolute_waiting[:] = now
+        s.objective_before = self.log_objective()
 
     def _deadlines(self, at: float, *, passed: bool = True) -> None:
         """Holds whose time has come: it `passed` since the last look, or is now, because of an error."""
+        if not self.crossed:
+            return
         s, grace = self.state, self.settings.hold.grace
         enough = s.absolute_failed - s.crossed_failed >= grace.errors
         deadline = s.crossed_at + np.where(enough, grace.min_s, grace.max_s)
         due = np.flatnonzero((deadline <= at) & (s.verdict == WATCHING))
         self._decide(due, HOLD, deadline[due] if passed else at)
-
-    def _good(self, at: float, good: tuple[Ints, Ints]) -> None:
-        s = self.state
-        if not at >= 1.0:  # before the first whole second the half that works at once must be there
-            now = waiting_at(0.0, self.settings.soak_s)
-            s.absolute += (s.absolute_waiting - now)[:, None]
-            s.absolute_waiting[:] = now
-        s.good += good[0]
-        s.requests += good[0]
-        s.trials += good[0]
-        self._count(slice(None), 0, good[0], 0)
-        self._count(slice(None), 1, good[1], 0)
-
-    def _count(self, index: slice | Ints, side: int, requests: Ints | int, failed: Ints | int) -> None:
-        row = self.rows[self.second % WINDOW_S]
-        for counts in (self.state.total, self.state.recent, row):
-            counts[index, side] += requests
-            counts[index, 2 + side] += failed
-
-    def _fresh(self, index: Ints) -> None:
-        """Failed requests of the candidate that count for rates, one in each of these deployments."""
-        s = self.state
-        self._count(index, 0, 1, 1)
-        for counter in (s.requests, s.failed, s.trials, s.trials_failed, s.absolute_failed):
-            counter[index] += 1
-        worth = np.exp(s.good[index, None] * self._log_ok) * self._bad
-        s.absolute[index] = np.minimum(s.absolute[index] * worth, _HUGE)
-        s.good[index] = 0
-
-    def _compare(self, at: float, share: float, index: Ints, live: Ints, candidate: int) -> None:
-        """Some first errors of the live slot, then of the candidate."""
-        s = self.state
-        now = waiting_at(at, self.settings.soak_s)
-        ours, theirs = (np.array(f) for f in ratio_factors(share))
-        worth = np.cumprod(np.vstack([ours**candidate, np.tile(theirs, (live.max(initial=0), 1))]), axis=0)
-        parts = s.parts[index] + (s.waiting[index] - now)[:, None]
-        s.parts[index] = np.minimum(parts * worth[live], _HUGE)
-        s.waiting[index] = now
-        if share not in self.shares:
-            self.shares.append(share)
-        number = self.shares.index(share)
-        s.firsts[index, number, 1] += live
-        s.firsts[index, number, 0] += candidate
-        s.first[index] += candidate
 
     def log_errors(self, index: Ints | slice = slice(None)) -> Floats:
         """The evidence about errors (logarithm)."""
@@ -212,25 +230,40 @@ class VectorJudge:
         return value
 
     def log_objective(self, index: Ints | slice = slice(None)) -> Floats:
-        """The evidence about the objective (logarithm)."""
+        """The evidence about the objective at the last whole second (logarithm)."""
         s = self.state
         value: Floats = np.log(s.absolute_waiting[index] + s.absolute[index].mean(axis=1))
         return value
 
-    def _check(self, at: float, index: Ints) -> None:
-        """After a failed request of the candidate in each of these deployments."""
+    def _check(self, at: float, share: float, index: Ints) -> None:
+        """After a failed request of the candidate in each of these deployments.
+
+        Most are far from a decision: what their errors can be worth at most is looked at first.
+        """
         s, settings = self.state, self.settings
         index = index[s.verdict[index] == WATCHING]
-        fail = (s.first[index] >= settings.min_errors) & (self.log_errors(index) >= self.log_needed)
-        failing = index[fail]
-        if self.gate:
-            failing = failing[self._matters(s.total[failing]) | self._matters(s.recent[failing])]
-        self._decide(failing, FAIL, at)
-        index = index[s.verdict[index] == WATCHING]
-        crossing = (s.absolute_failed[index] >= settings.min_errors) & np.isinf(s.crossed_at[index])
-        crossing &= self.log_objective(index) >= -log(settings.hold.alpha)
-        crossed = index[crossing]
-        s.crossed_at[crossed], s.crossed_failed[crossed] = at, s.absolute_failed[crossed]
+        most = s.errors_before[index] + s.noted[index, 0] * log(max(ratio_factors(share)[0]))
+        maybe = index[(s.first[index] >= settings.min_errors) & (most >= self.log_needed - _SLACK)]
+        if len(maybe):
+            value = np.log(s.waiting[maybe] + self._parts(share, maybe).mean(axis=1))
+            failing = maybe[value >= self.log_needed]
+            if self.gate:
+                now = s.current[failing]
+                failing = failing[self._matters(s.total[failing] + now) | self._matters(s.recent[failing] + now)]
+            self._decide(failing, FAIL, at)
+        limit = -log(settings.hold.alpha)
+        most = s.objective_before[index] + s.bad[index] * self._log_bad[-1]
+        maybe = index[
+            (most >= limit - _SLACK)
+            & (s.verdict[index] == WATCHING)
+            & (s.absolute_failed[index] >= settings.min_errors)
+            & np.isinf(s.crossed_at[index])
+        ]
+        if len(maybe):
+            value = np.log(s.absolute_waiting[maybe] + self._absolute(maybe).mean(axis=1))
+            crossed = maybe[value >= limit]
+            s.crossed_at[crossed], s.crossed_failed[crossed] = at, s.absolute_failed[crossed]
+            self.crossed |= bool(len(crossed))
         self._deadlines(at, passed=False)
 
     def _matters(self, counts: Ints) -> Flags:
@@ -281,6 +314,13 @@ class VectorJudge:
         proved = enough & np.isinf(s.crossed_at) & (self.log_proof() >= -log(self.settings.beta))
         self._decide(np.flatnonzero(watching & proved), PASS, at)
         self._decide(np.flatnonzero(watching & ~proved), INCONCLUSIVE, at)
+
+
+def _powers(logs: Floats, counts: Ints) -> Floats:
+    """Per deployment, factors to the power of its count."""
+    table: Floats = np.exp(np.arange(counts.max(initial=0) + 1)[:, None] * logs)
+    value: Floats = table[counts]
+    return value
 
 
 def _log_mean(terms: Floats) -> Floats:
