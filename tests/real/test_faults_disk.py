@@ -70,10 +70,8 @@ def empty(stack: Stack) -> None:
 
 MOMENTS = {
     "  + {to}/web": False,
-    "[done] Prepare networks": False,
     "[done] Configure router": False,
     "[done] Start {to}": False,
-    "[done] Health check {to} (": False,
     "[done] Move traffic to {to}": True,
     "[done] Health check {to} with the traffic on": True,
     "[done] Drain {live}": True,

@@ -9,14 +9,18 @@ import datetime as dt
 import os
 import pathlib
 
-_Real = dt.datetime
+from nself_deploy.adapters import journal, system
 
 
-class _Shifted(_Real):
-    @classmethod
-    def now(cls, tz: dt.tzinfo | None = None) -> _Real:
+class Shifted:
+    """In place of `datetime` where the wall clock is read."""
+
+    @staticmethod
+    def now(tz: dt.tzinfo | None = None) -> dt.datetime:
+        """What the clock on the wall shows."""
         wrong_by = float(pathlib.Path(os.environ["NSELF_TEST_CLOCK"]).read_text(encoding="ascii"))
-        return _Real.now(tz) + dt.timedelta(seconds=wrong_by)
+        return dt.datetime.now(tz) + dt.timedelta(seconds=wrong_by)
 
 
-dt.datetime = _Shifted
+for module in (journal, system):
+    vars(module)["datetime"] = Shifted
