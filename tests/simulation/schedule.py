@@ -13,7 +13,7 @@ from tests.simulation.shop import Shape
 BEGINNINGS = ("fresh", "plain", "live", "standby")
 VERSIONS = ("good", "slow", "never", "crash", "loop", "late-crash", "flap", "dies", "hangs", "bad-job", "api-never")
 STEPS = (
-    *("vacate", "networks", "router", "job:migrate", "start", "start", "health", "health", "probe", "move", "move"),
+    *("vacate", "networks", "router", "job:migrate", "start", "start", "probe", *["health"] * 4, *["move"] * 3),
     *(
         "watch",
         "watch",
@@ -39,6 +39,7 @@ SHOCKS = (
     "hang",
     "person-removes-container",
     "person-stops-container",
+    "person-restarts-plain",
     "person-restarts-router",
     "person-stops-router",
     "person-restarts-shared",
@@ -102,8 +103,8 @@ def planned(seed: int) -> Schedule:
 
 def _command(dice: random.Random, number: int, *, killed: bool) -> Command:
     kind = "deploy" if number == 0 and dice.random() < 0.7 else dice.choice(("deploy", "deploy", *COMMANDS))
-    if killed and dice.random() < 0.5:
-        kind = dice.choice(("resume", "resume", "abort"))
+    if killed and dice.random() < 0.6:
+        kind = dice.choice(("resume", "resume", "resume", "abort"))
     version = "" if kind != "deploy" or dice.random() < 0.2 else "good"
     if version and dice.random() < 0.3:
         version = dice.choice(VERSIONS)
@@ -133,7 +134,7 @@ def _faults(dice: random.Random) -> Iterator[Fault]:
         else:
             kind = dice.choice(SHOCKS)
         step = dice.choice(STEPS) if dice.random() < 0.5 else ""
-        yield Fault(dice.randint(0, 6) if step else at, kind, dice.randint(0, 5), step)
+        yield Fault(dice.choice((0, 1, 1, 2, 2, 3, 6)) if step else at, kind, dice.randint(0, 5), step)
 
 
 def smaller(schedule: Schedule) -> Iterator[Schedule]:

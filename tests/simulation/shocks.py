@@ -77,6 +77,14 @@ def _stop_container(world: SimWorld, arg: int) -> None:
         world.stop(thing, PEOPLE)
 
 
+def _restart_plain(world: SimWorld, arg: int) -> None:
+    """A plain container comes back with another address; those of slots are fixed."""
+    if thing := _one([t for t in _apps(world) if t.slot is Slot.PLAIN], arg):
+        world.stop(thing, PEOPLE)
+        world.readdress(thing, shop.ORIGINAL)
+        world.start(thing, PEOPLE)
+
+
 def _restart_router(world: SimWorld, arg: int) -> None:
     if router := world.router():
         world.stop(router, PEOPLE)
@@ -170,6 +178,7 @@ _SHOCKS: dict[str, Callable[[SimWorld, int], None]] = {
     "hang": _hang,
     "person-removes-container": _remove_container,
     "person-stops-container": _stop_container,
+    "person-restarts-plain": _restart_plain,
     "person-restarts-router": _restart_router,
     "person-stops-router": _stop_router,
     "person-restarts-shared": _restart_shared,

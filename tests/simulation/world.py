@@ -201,6 +201,14 @@ class SimWorld:
         thing.addresses = {**thing.addresses, network: address}
         self._places.setdefault(address, []).append(thing)
 
+    def readdress(self, thing: Thing, network: str) -> None:
+        """The engine gives it another address when it starts."""
+        old, new = thing.addresses[network], self.free_address(network)
+        self.graves[old] = PEOPLE
+        self._places[old].remove(thing)
+        self._places.setdefault(new, []).append(thing)
+        thing.addresses = {**thing.addresses, network: new}
+
     def start(self, thing: Thing, who: str) -> None:
         """Start a container, and all that comes with it."""
         if thing.state == "running":
