@@ -8,6 +8,7 @@ goal is missed.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -39,14 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         running = [pool.submit(run_cell, cell, chosen.seed) for cell in work]
         for number, done in enumerate(as_completed(running), 1):
             outcomes += done.result()
-            say(
-                f"{number}/{len(work)} {outcomes[-1].world}, {outcomes[-1].per_s:g}/s: {time.monotonic() - began:.0f} s"
-            )
+            last, seconds = outcomes[-1], time.monotonic() - began
+            say(f"{number}/{len(work)} {last.world}, {last.per_s:g}/s: {seconds:.0f} s")
+    used = sum(os.times()[:4])
     sys.stdout.write(tables(outcomes))
     failures = missed(outcomes)
     for failure in failures:
         sys.stdout.write(f"GOAL MISSED: {failure}\n")
-    sys.stdout.write(f"\nseed {chosen.seed}, {time.monotonic() - began:.0f} s\n{result(outcomes)}\n")
+    sys.stdout.write(
+        f"\nseed {chosen.seed}, {time.monotonic() - began:.0f} s, {used:.0f} s of processor time\n{result(outcomes)}\n"
+    )
     return 1 if failures else 0
 
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import sqrt
 from zlib import crc32
 
 import numpy as np
@@ -48,6 +49,8 @@ class Outcome:
     median: float | None = None
     p95: float | None = None
     users: float | None = None
+    least: tuple[float | None, float | None] = (None, None)
+    """Median and 95 % quantile, less two standard errors of so many runs."""
     unproved: int = 0
     """Promotions of candidates that had hardly any requests."""
 
@@ -83,7 +86,8 @@ class Cell:
 
     def _outcome(self, verdicts: np.ndarray, at: np.ndarray, victims: np.ndarray | None, unproved: int = 0) -> Outcome:
         stopped = (verdicts == FAIL) | (verdicts == HOLD)
-        median, p95 = _quantiles(np.where(stopped, at - self.onset, np.inf))
+        seconds = np.where(stopped, at - self.onset, np.inf)
+        median, p95 = _quantiles(seconds)
         users = float(victims[stopped].mean()) if victims is not None and stopped.any() else None
         shares = [float((verdicts == verdict).mean()) for verdict in (FAIL, HOLD, PASS)]
         return Outcome(
@@ -95,6 +99,7 @@ class Cell:
             median=median,
             p95=p95,
             users=users,
+            least=_quantiles(seconds, 2.0),
             unproved=unproved,
         )
 
@@ -105,10 +110,11 @@ class Cell:
         return Outcome(found.rule, self.world, self.per_s, self.runs, share, median=median, p95=p95, users=users)
 
 
-def _quantiles(seconds: np.ndarray) -> tuple[float | None, float | None]:
-    """Median and 95 % quantile over all deployments; None where so many were not stopped at all."""
-    ordered = np.sort(seconds)
-    found = [float(ordered[min(len(ordered) - 1, int(q * len(ordered)))]) for q in (0.5, 0.95)]
+def _quantiles(seconds: np.ndarray, errors: float = 0.0) -> tuple[float | None, float | None]:
+    """Median and 95 % quantile over all deployments, less some standard errors; None where they were not stopped."""
+    ordered, runs = np.sort(seconds), len(seconds)
+    places = [q * runs - errors * sqrt(q * (1.0 - q) * runs) for q in (0.5, 0.95)]
+    found = [float(ordered[min(runs - 1, max(0, int(place)))]) for place in places]
     return found[0] if np.isfinite(found[0]) else None, found[1] if np.isfinite(found[1]) else None
 
 
