@@ -36,10 +36,12 @@ format: setup
 	.venv/bin/ruff format
 
 unit: setup
-	$(PYTHON) -m pytest tests/unit
+	$(PYTHON) -m pytest -n 2 tests/unit
 
+# The real tests mostly wait (for health, for grace times), so three run at a time on two cores.
 test: check
-	tools/with-engine $(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 tests/unit tests/simulation
+	tools/with-engine $(PYTHON) -m pytest -n 3 --dist loadfile tests/real
 
 demo: setup
 	tools/with-engine $(PYTHON) -m tests.load.demo
