@@ -19,6 +19,8 @@ from tests.real.stack import Stack, docker
 
 SHARED = ("router", "store")
 ROUTED = "web"
+PATIENCE_S = 60.0
+"""As the clients of the load have it: on a busy machine late is not lost."""
 HEADER = "x-shop-release"
 
 Container = dict[str, Any]
@@ -189,5 +191,5 @@ def _served(stack: Stack, containers: list[Container]) -> list[str]:
     project = stack.name if name == Slot.PLAIN else f"{stack.name}-{name}"
     runs = [c for c in containers if project_of(c) == project and f"-{ROUTED}" in c["Name"]]
     expected = [e.partition("=")[2] for c in runs for e in c["Config"]["Env"] if e.startswith("RELEASE=")]
-    answers = {stack.get("/")[1].get(HEADER, "") for _ in range(3)}
+    answers = {stack.get("/", timeout_s=PATIENCE_S)[1].get(HEADER, "") for _ in range(3)}
     return [] if answers == set(expected) else [f"users got {answers}, {name} has {expected}"]
