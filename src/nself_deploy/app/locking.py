@@ -76,7 +76,7 @@ async def _take(world: World, purpose: str, target: str, wait_s: float, *, warm:
                 raise _in_vain(error, waited if wait_s else 0.0) from error
             if wait_s and error.what != told:
                 told = error.what
-                world.note(f"waiting up to {format_duration(max(round(wait_s - waited), 1))}: {told}")
+                world.note(f"waiting up to {format_duration(wait_s)}: {told}")
                 world.watcher(StepLine(WAITING, StepStatus.RUNNING))
             await world.clock.sleep(POLL_S)
             continue
