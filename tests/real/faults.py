@@ -108,6 +108,21 @@ def live_slot(stack: Stack) -> str:
     return (stack.root / ".nself/router/current").readlink().name
 
 
+def idle_slot(stack: Stack) -> str:
+    """The other one."""
+    return "green" if live_slot(stack) == "blue" else "blue"
+
+
+def remove_networks(stack: Stack) -> None:
+    """The idle slot's networks, with force."""
+    idle = f"-{idle_slot(stack)}-"
+    for name in docker("network", "ls", "--format", "{{.Name}}", "--filter", f"name={stack.name}").split():
+        if idle in name:
+            for container in docker("network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{end}}", name).split():
+                docker("network", "disconnect", "-f", name, container)
+            docker("network", "rm", name)
+
+
 def released(stack: Stack) -> str:
     """The release that answers users."""
     return stack.get("/")[2].decode().split()[-1]

@@ -14,17 +14,16 @@ from tests.real.faults import (
     batches,
     check_clean,
     fresh,
-    live_slot,
     no_traceback,
     released,
-    router_of,
+    remove_networks,
     side_by_side,
     sites,
     step_of,
     watched,
 )
 from tests.real.scene import FAST
-from tests.real.stack import Outcome, Stack, docker
+from tests.real.stack import Outcome, Stack
 from tests.real.wire import Loss, Wire
 
 pytestmark = pytest.mark.real
@@ -62,15 +61,6 @@ CASES = (
 )
 
 
-def strip(stack: Stack) -> None:
-    """Take the networks of the idle slot away."""
-    idle = "green" if live_slot(stack) == "blue" else "blue"
-    for name in docker("network", "ls", "--format", "{{.Name}}", "--filter", f"name={stack.name}").split():
-        if idle in name:
-            docker("network", "disconnect", "-f", name, router_of(stack))
-            docker("network", "rm", name)
-
-
 def deployed(stack: Stack, case: Case, host: str, release: str) -> Outcome:
     if not case.interrupted:
         return stack.nself(*ONCE, check=False, DOCKER_HOST=host, RELEASE=release)
@@ -81,7 +71,7 @@ def deployed(stack: Stack, case: Case, host: str, release: str) -> Outcome:
 def check_loss(stack: Stack, case: Case) -> None:
     before, release = released(stack), fresh()
     if case.stripped:
-        strip(stack)
+        remove_networks(stack)
     with Visitor(stack) as visitor, Wire(case.loss) as wire:
         outcome = no_traceback(deployed(stack, case, wire.host, release))
         assert wire.lost, outcome.text

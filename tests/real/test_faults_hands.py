@@ -13,9 +13,11 @@ from tests.real.faults import (
     Visitor,
     check_clean,
     fresh,
+    idle_slot,
     live_slot,
     no_traceback,
     released,
+    remove_networks,
     router_of,
     side_by_side,
     sites,
@@ -36,22 +38,8 @@ def stacks() -> Iterator[list[Stack]]:
         yield made
 
 
-def idle_slot(stack: Stack) -> str:
-    return "green" if live_slot(stack) == "blue" else "blue"
-
-
 def remove_candidate(stack: Stack) -> None:
     docker("rm", "-f", f"{stack.name}-{idle_slot(stack)}-web-1")
-
-
-def remove_networks(stack: Stack) -> None:
-    """The idle slot's networks, with force."""
-    idle = idle_slot(stack)
-    for name in docker("network", "ls", "--format", "{{.Name}}", "--filter", f"name={stack.name}").split():
-        if idle in name:
-            for container in docker("network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{end}}", name).split():
-                docker("network", "disconnect", "-f", name, container)
-            docker("network", "rm", name)
 
 
 def link(stack: Stack) -> Path:
