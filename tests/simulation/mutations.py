@@ -327,15 +327,6 @@ def shared_restarted() -> AbstractContextManager[Any]:
     return patch.object(executor.lifecycle, "prepare_networks", prepare)
 
 
-def nothing_waits_for_siblings() -> AbstractContextManager[Any]:
-    """When one of several removals fails, the others go on unwatched."""
-
-    async def at_once(work: Any) -> None:
-        await lifecycle.asyncio.gather(*work)
-
-    return patch.object(lifecycle, "at_once", at_once)
-
-
 MUTATIONS: dict[str, Mutation] = {
     made.__name__: made
     for made in (
@@ -366,6 +357,5 @@ MUTATIONS: dict[str, Mutation] = {
         refused_files_stay,
         images_by_tag,
         shared_restarted,
-        nothing_waits_for_siblings,
     )
 }
