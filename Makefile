@@ -53,7 +53,7 @@ crash: setup
 	tools/with-engine $(PYTHON) -m tests.crash
 
 simulate: setup
-	$(PYTHON) -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(N) --processes 2 --mutations)
+	$(PYTHON) -m tests.simulation $(if $(SEED),--seed $(SEED) --verbose,--seeds $(N) --processes 2 --mutations)
 
 verdicts: setup
 	$(PYTHON) -m benchmarks.verdicts

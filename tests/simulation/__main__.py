@@ -28,15 +28,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=1000, help="how many histories")
     parser.add_argument("--start", type=int, default=0, help="the first seed")
-    parser.add_argument("--seed", type=int, help="play this one, and show every event")
-    parser.add_argument("--schedule", help="play this schedule (as it was printed), and show every event")
+    parser.add_argument("--seed", type=int, help="play this one")
+    parser.add_argument("--schedule", help="play this schedule (as it was printed)")
+    parser.add_argument("--verbose", action="store_true", help="show every event of it")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument(
         "--mutations", action="store_true", help="plant each fault, and say after how many seeds it is found"
     )
     asked = parser.parse_args()
     if asked.seed is not None or asked.schedule:
-        return _one(read(asked.schedule) if asked.schedule else planned(asked.seed))
+        return _one(read(asked.schedule) if asked.schedule else planned(asked.seed), verbose=asked.verbose)
     bad = _many(asked.start, asked.seeds, asked.processes)
     planted = found = 0
     if asked.mutations:
@@ -48,10 +49,10 @@ def main() -> int:
     return int(bool(bad) or found < planted)
 
 
-def _one(schedule: Schedule) -> int:
+def _one(schedule: Schedule, *, verbose: bool) -> int:
     print(words(schedule))
-    report = played(schedule, verbose=True)
-    print("\n".join(report.log))
+    report = played(schedule, verbose=verbose)
+    print("".join(f"{line}\n" for line in report.log), end="")
     for violation in report.violations:
         print(f"VIOLATION {violation}")
     print(f"{report.events} events, {report.fired} faults, {report.seconds:.1f} virtual seconds, {report.digest:08x}")
