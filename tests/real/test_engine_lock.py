@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -177,7 +178,7 @@ def test_ctrl_c_ends_the_waiting_and_leaves_nothing(live: Stack) -> None:
 
 def test_a_run_whose_lock_was_taken_stops_without_one_more_effect(live: Stack) -> None:
     with holding(live, ONE, beating=True) as held:
-        wait_for(lambda: all(live.slots().values()), "the candidate", 240)
+        wait_for(lambda: "Health check" in live.nself("status").out, "a step that writes nothing for long", 240)
         held.send_signal(signal.SIGSTOP)
         done = at(live, TWO, "abort", "--wait", "2m")
         assert done.status == 0 and "no heartbeat for 9 s" in done.out, done.text
@@ -202,7 +203,8 @@ def test_another_directory_of_the_same_project_is_refused(live: Stack) -> None:
     other = tiny(init=False)
     try:
         twin = Stack(other.root, live.name, live.port)
-        twin.nself("init", "--yes", check=False)
+        check_message(twin.nself("init", "--yes", check=False), 1, str(live.root), "reads", "Deploy from")
+        shutil.copy(live.root / "nginx/site.conf", twin.root / "nginx/site.conf")
         refused = twin.nself(*QUICK, check=False, RELEASE="x")
         check_message(refused, 1, str(live.root), "reads", "Deploy from")
     finally:
