@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 PROGRAM = """
@@ -19,19 +20,20 @@ asyncio.run(main())
 """
 
 
-async def _written(path: Path) -> str:
-    async with asyncio.timeout(60):
-        while not path.exists() or not path.read_text():
-            await asyncio.sleep(0.02)
+def _written(path: Path) -> str:
+    start, never = time.monotonic(), threading.Event()
+    while not path.exists() or not path.read_text():
+        assert time.monotonic() - start < 60, f"{path.name} never came"
+        never.wait(0.02)
     return path.read_text().strip()
 
 
-async def test_a_program_is_told_when_we_are_killed(tmp_path: Path) -> None:
+def test_a_program_is_told_when_we_are_killed(tmp_path: Path) -> None:
     ours = subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path)])
     try:
-        assert int(await _written(tmp_path / "pid")) > 0
+        assert int(_written(tmp_path / "pid")) > 0
     finally:
         ours.kill()
         ours.wait()
 
-    assert await _written(tmp_path / "end") == "ended"
+    assert _written(tmp_path / "end") == "ended"
