@@ -14,7 +14,7 @@ import time
 from tests.simulation.history import played
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.schedule import Schedule, planned, read, words
-from tests.simulation.shrinking import found_within, shrunk
+from tests.simulation.shrinking import chunks, failing, found_within, shrunk
 
 CHUNK = 100
 SHOWN = 5
@@ -62,22 +62,17 @@ def _one(schedule: Schedule, *, verbose: bool) -> int:
 def _many(start: int, count: int, processes: int) -> list[int]:
     """The seeds that fail; the first ones are shrunk and shown."""
     began, done, bad = time.monotonic(), 0, []
-    starts = range(start, start + count, CHUNK)
-    chunks = [(first, min(first + CHUNK, start + count)) for first in starts]
+    pieces = chunks(start, count, CHUNK)
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for (first, end), failing in zip(chunks, pool.imap(_chunk, chunks), strict=True):
+        for (first, end), found in zip(pieces, pool.imap(failing, pieces), strict=True):
             done += end - first
-            for seed in failing:
+            for seed, _ in found:
                 bad.append(seed)
                 if len(bad) <= SHOWN:
                     _show(seed)
             if done % (20 * CHUNK) == 0:
                 print(f"{done} histories in {time.monotonic() - began:.0f} s, {len(bad)} violations", flush=True)
     return bad
-
-
-def _chunk(seeds: tuple[int, int]) -> list[int]:
-    return [seed for seed in range(*seeds) if played(planned(seed)).violations]
 
 
 def _show(seed: int) -> None:

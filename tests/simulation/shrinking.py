@@ -1,10 +1,21 @@
-"""Making a failing history smaller, and looking for planted faults."""
+"""Looking for histories that fail and for planted faults; making a failing history smaller."""
 
 from __future__ import annotations
 
 from tests.simulation.history import begun, played
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.schedule import Schedule, planned, smaller
+
+
+def failing(seeds: tuple[int, int]) -> list[tuple[int, str]]:
+    """Of the seeds from one number up to another: those with a violation, and the first one of each."""
+    found = ((seed, played(planned(seed)).violations) for seed in range(*seeds))
+    return [(seed, violations[0]) for seed, violations in found if violations]
+
+
+def chunks(start: int, count: int, size: int) -> list[tuple[int, int]]:
+    """Pieces of so many seeds."""
+    return [(first, min(first + size, start + count)) for first in range(start, start + count, size)]
 
 
 def shrunk(schedule: Schedule) -> Schedule:

@@ -17,7 +17,7 @@ from tests.simulation.mutations import MUTATIONS
 from tests.simulation.process import CALL_FAULTS, Fault
 from tests.simulation.schedule import Command, Schedule, planned
 from tests.simulation.shop import Shape
-from tests.simulation.shrinking import found_within, shrunk
+from tests.simulation.shrinking import chunks, failing, found_within, shrunk
 
 SEEDS = 5_000
 CHUNK = 125
@@ -53,19 +53,11 @@ REGRESSIONS = {
 }
 
 
-def _violations(first: int) -> list[str]:
-    found = []
-    for seed in range(first, first + CHUNK):
-        violations = played(planned(seed)).violations
-        found += [f"seed {seed}: {violations[0]}"] if violations else []
-    return found
-
-
 def test_no_history_breaks_what_must_hold() -> None:
     with get_context("spawn").Pool(PROCESSES) as pool:
-        found = [line for lines in pool.imap(_violations, range(0, SEEDS, CHUNK)) for line in lines]
+        found = [one for some in pool.imap(failing, chunks(0, SEEDS, CHUNK)) for one in some]
 
-    assert not found, "\n".join(found)
+    assert not found, "\n".join(f"seed {seed}: {violation}" for seed, violation in found)
 
 
 @pytest.mark.parametrize("what", REGRESSIONS)
