@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from benchmarks.judging.cells import Outcome, Size, cells, run_cell
 from benchmarks.judging.goals import missed, result
-from benchmarks.judging.report import tables
+from benchmarks.judging.report import brief, tables
 
 
 def say(text: str) -> None:
@@ -39,9 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         work = cells(Size(chosen.healthy, chosen.sick, chosen.rates))
         running = [pool.submit(run_cell, cell, chosen.seed) for cell in work]
         for number, done in enumerate(as_completed(running), 1):
+            if (error := done.exception()) is not None:
+                pool.shutdown(cancel_futures=True)
+                raise error
             outcomes += done.result()
-            last, seconds = outcomes[-1], time.monotonic() - began
-            say(f"{number}/{len(work)} {last.world}, {last.per_s:g}/s: {seconds:.0f} s")
+            own, seconds = done.result()[0], time.monotonic() - began
+            say(f"{seconds:.0f} s, {number}/{len(work)} {own.kind}: {own.world}, {own.per_s:g}/s: {brief(own)}")
     used = sum(os.times()[:4])
     sys.stdout.write(tables(outcomes))
     failures = missed(outcomes)

@@ -32,6 +32,12 @@ def tables(outcomes: Sequence[Outcome]) -> str:
     )
 
 
+def brief(outcome: Outcome) -> str:
+    """One cell in a line: shares that were rolled back, held, promoted; median and 95 % quantile in seconds."""
+    shares = f"{outcome.failed:.4f} / {outcome.held:.4f} / {outcome.passed:.4f}"
+    return f"{shares}; {_seconds(outcome.median)} / {_seconds(outcome.p95)} s"
+
+
 def _grid(outcomes: Iterable[Outcome], cell: object) -> str:
     rows: dict[tuple[str, str], dict[float, str]] = {}
     for o in sorted(outcomes, key=lambda o: (o.world, o.kind not in _OWN, o.kind)):

@@ -26,7 +26,7 @@ Flags = NDArray[np.bool_]
 
 WATCHING, FAIL, HOLD, PASS, INCONCLUSIVE = range(5)
 _HUGE = 1e250
-_SHARES, _SLACK = 4, 1e-6
+_SHARES, _SLACK, _MUCH = 4, 1e-6, 600.0
 
 
 @dataclass
@@ -189,9 +189,10 @@ class VectorJudge:
     def _absolute(self, index: Ints | slice) -> Floats:
         """The parts of the test of the objective with the requests since the last whole second."""
         s = self.state
-        value: Floats = s.absolute[index] * _powers(self._log_ok, s.good[index])
-        value *= _powers(self._log_bad, s.bad[index])
-        return np.minimum(value, _HUGE)
+        worth = s.good[index][:, None] * self._log_ok + s.bad[index][:, None] * self._log_bad
+        with np.errstate(over="ignore"):
+            value: Floats = np.minimum(s.absolute[index] * np.exp(np.minimum(worth, _MUCH)), _HUGE)
+        return value
 
     def _advance(self, second: int) -> None:
         s = self.state
@@ -242,7 +243,7 @@ class VectorJudge:
         """
         s, settings = self.state, self.settings
         index = index[s.verdict[index] == WATCHING]
-        most = s.errors_before[index] + s.noted[index, 0] * log(max(ratio_factors(share)[0]))
+        most = s.errors_before[index] + _best(share, s.noted[index])
         maybe = index[(s.first[index] >= settings.min_errors) & (most >= self.log_needed - _SLACK)]
         if len(maybe):
             value = np.log(s.waiting[maybe] + self._parts(share, maybe).mean(axis=1))
@@ -314,6 +315,14 @@ class VectorJudge:
         proved = enough & np.isinf(s.crossed_at) & (self.log_proof() >= -log(self.settings.beta))
         self._decide(np.flatnonzero(watching & proved), PASS, at)
         self._decide(np.flatnonzero(watching & ~proved), INCONCLUSIVE, at)
+
+
+def _best(share: float, noted: Ints) -> Floats:
+    """The most that these errors can be worth (logarithm), with the ratio that fits them best."""
+    ours, live = noted[:, 0], noted[:, 1]
+    there = np.clip(ours / np.maximum(1, ours + live), share, 1.0 - 1e-12)
+    value: Floats = ours * np.log(there / share) + live * (np.log1p(-there) - log(1.0 - share))
+    return value
 
 
 def _powers(logs: Floats, counts: Ints) -> Floats:
