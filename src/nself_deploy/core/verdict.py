@@ -204,7 +204,8 @@ class Judge(msgspec.Struct):
         if self.latency is None or request.seconds is None or request.failed:
             return
         if self.now >= self.settings.latency.warmup_s:
-            self.latency.advance(self.now, request.share)
+            if self.latency.advance(self.now, request.share):
+                self._check_latency(self.now)
             self.latency.add(self.now, request.client, request.share, request.seconds, candidate=request.candidate)
 
     def _counted(self, request: Request, strata: list[Stratum]) -> None:
