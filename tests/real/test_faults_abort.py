@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 
 import msgspec
 import pytest
 
-from nself_deploy.adapters.journal import Journal
-from nself_deploy.app.runner import request_key
 from tests.real.faults import (
     LIMIT_S,
     LONG,
@@ -28,7 +26,7 @@ from tests.real.faults import (
     watched,
 )
 from tests.real.scene import FAST, check_message
-from tests.real.stack import Outcome, Stack, wait_for
+from tests.real.stack import Outcome, Stack
 
 pytestmark = pytest.mark.real
 
@@ -73,21 +71,13 @@ def test_a_live_deploy_is_aborted_from_another_terminal(stacks: list[Stack]) -> 
 def test_an_abort_that_comes_too_late(stacks: list[Stack]) -> None:
     """The new release has proved itself: the deploy ends as it would have, and the abort says so."""
     stack, release = stacks[0], fresh()
-    process = stack.start_nself(*FAST, "--standby", "0", RELEASE=release)
     aborts: list[subprocess.Popen[str]] = []
-
-    def asked() -> bool:
-        with Journal.open(stack.root, create=False) as journal:
-            run = journal.unfinished()
-            return run is not None and journal.meta(request_key(run)) != ""
-
-    def meanwhile() -> None:
-        process.send_signal(signal.SIGSTOP)
-        aborts.append(stack.start_nself("abort", "--json"))
-        wait_for(asked, "the request")
-        process.send_signal(signal.SIGCONT)
-
-    outcome = watched(process, step_of(stack, "[done] Health check {to} with the traffic on"), meanwhile)
+    with socket.create_connection(("127.0.0.1", stack.port)) as slow:
+        # An upload to the old slot that does not end: the drain waits for it.
+        slow.sendall(b"POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 10\r\n\r\n")
+        process = stack.start_nself(*FAST, "--standby", "0", "--drain", "15s", RELEASE=release)
+        proved = step_of(stack, "[done] Health check {to} with the traffic on")
+        outcome = watched(process, proved, lambda: aborts.append(stack.start_nself("abort", "--json")))
     out, err = aborts[0].communicate(timeout=LIMIT_S)
 
     assert (outcome.status, outcome.err) == (0, ""), outcome.text
