@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nself_deploy.app.lifecycle import plain_containers
-from nself_deploy.app.proving import prove_routes
+from nself_deploy.app.proving import check_networks, prove_routes
 from nself_deploy.app.world import World
 from nself_deploy.core.model import LABEL_PROJECT, Activate, Container, Release, Role, Slot, slot_project
 from nself_deploy.core.plan import Facts
@@ -112,6 +112,7 @@ async def _warm(world: World, slot: Slot, release_id: str) -> bool:
     if release is None:
         return False
     try:
+        await check_networks(world, release, slot)
         await prove_routes(world, release, slot, patience_s=0)
     except NselfError:
         return False  # Not warm; the plan then starts it again.

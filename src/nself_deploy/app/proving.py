@@ -19,6 +19,7 @@ from nself_deploy.core.model import (
     Route,
     Service,
     Slot,
+    router_side,
     slot_project,
     twin_name,
 )
@@ -86,6 +87,8 @@ async def await_healthy(
             *(_look(world, release, c, named[c.service], proofs, min_uptime_s) for c in containers)
         )
         waited = world.clock.monotonic() - start
+        for look in looks:
+            _check_network(world, slot, look.container, look.service)
         missing = expected - len(containers)
         if not missing and all(look.judgement.proven for look in looks):
             return
@@ -98,6 +101,32 @@ async def await_healthy(
             raise Unhealthy(f"{what} after {waited:.0f} s.", "Somebody or something removed them; deploy again.")
         world.progress("; ".join(f"{k.service.name}: {k.judgement.reason}" for k in looks if not k.judgement.proven))
         await world.clock.sleep(POLL_S)
+
+
+async def check_networks(world: World, release: Release, slot: Slot) -> None:
+    """The slot's routed containers are on their networks; Unhealthy otherwise. See `_check_network`."""
+    for container in await slot_containers(world, release, slot, {r.service for r in release.routes}):
+        _check_network(world, slot, container, release.services[container.service])
+
+
+def _check_network(world: World, slot: Slot, container: Container, service: Service) -> None:
+    """A container that runs is on all of its slot's networks.
+
+    Once somebody removed one, requests to its address would leave this machine, and whoever has it there may answer.
+    """
+    if container.state != "running" or service.config.get("network_mode"):
+        return
+    router = world.project.router.networks if world.project.router and world.project.router.service else ()
+    sides = list(service.networks)
+    if service.name in world.project.routed:
+        sides += [router_side(n) for n in service.networks if n in router]
+    names = [twin_name(world.project.name, slot, side) for side in sides]
+    lost = [name for name in names if name not in container.addresses]
+    if lost:
+        raise Unhealthy(
+            f"{service.name} in {slot} is not on its network {lost[0]} any more.",
+            "Somebody removed or disconnected it; deploy again, which makes it anew.",
+        )
 
 
 async def prove_routes(world: World, release: Release, slot: Slot, *, patience_s: float = ROUTER_BACK_S) -> None:

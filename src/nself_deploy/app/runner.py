@@ -15,7 +15,7 @@ from nself_deploy.core import machine
 from nself_deploy.core.document import step_line
 from nself_deploy.core.effects import Effect
 from nself_deploy.core.machine import Event, Failure, Run
-from nself_deploy.errors import Exit, InfrastructureError, Interrupted, NselfError, Unhealthy
+from nself_deploy.errors import Exit, InfrastructureError, Interrupted, Locked, NselfError, Unhealthy
 
 REQUEST_POLL_S = 0.3
 """How often the process that works on a run looks whether another terminal asks to abort it."""
@@ -39,6 +39,8 @@ class Runner:
         self._world = world
         self._perform = perform
         self._interrupted = interrupted
+        self._taken = False
+        """Another command ended our run: this process was frozen for so long that it counted as dead."""
 
     async def run(self, run: Run, event: Event) -> Run:
         """Go on from `event` until the run has ended, or can't go on (then it is still unfinished in the journal)."""
@@ -59,10 +61,11 @@ class Runner:
                 self._world.store.record(run, "intent", key, msgspec.json.encode(effect).decode())
                 event = await self._once(effect, run)
                 await self._world.still_ours()
+                self._refuse_taken(run)
                 before = run
                 run, effects = machine.advance(run, event)
-                self._tell(before, run)
                 self._world.store.record(run, "outcome", key, _words(event))
+                self._tell(before, run)  # what people are told is on record already
         return run
 
     async def _once(self, effect: Effect, run: Run) -> Event:
@@ -98,10 +101,22 @@ class Runner:
             await self._world.clock.sleep(pause)
         return await self._perform(effect, run)
 
+    def _refuse_taken(self, run: Run) -> None:
+        known = self._world.store.run(run.id)
+        if self._taken or (known is not None and known.ended):
+            raise Locked(
+                f"Another command put {run.plan.kind} {run.id} right meanwhile: this process was taken for dead.",
+                "nself deploy status shows how it ended.",
+            )
+
     async def _watch_requests(self, run: Run) -> None:
-        """Another terminal may ask for an orderly end too."""
+        """Another terminal may ask for an orderly end too, or have ended the run while this process was frozen."""
         with contextlib.suppress(NselfError):  # a journal that can't be read stops the run at its next effect
             while not self._world.store.meta(request_key(run)):
+                known = self._world.store.run(run.id)
+                if known is not None and known.ended:
+                    self._taken = True
+                    break
                 await self._world.clock.sleep(REQUEST_POLL_S)
             self._interrupted.set()
 
