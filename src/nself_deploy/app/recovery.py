@@ -43,6 +43,7 @@ async def recover(world: World, interrupted: asyncio.Event, wish: Wish) -> Recov
     name = f"Put right the interrupted {run.plan.kind} {run.id}"
     world.watcher(StepLine(name, StepStatus.RUNNING))
     world.watcher(line := StepLine(name, StepStatus.DONE, detail=decision.words))
+    world.store.set_meta(request_key(run), "")  # an abort that its dead process was asked for: `wish` decides now
     world.store.record(run, "note", "", f"{wish.value} by {world.user}: {decision.words}")
     event = machine.Resumed(decision.finish, world.user if wish is Wish.ABORT else "")
     run = await Runner(world, Executor(world).perform, interrupted).run(run, event)
