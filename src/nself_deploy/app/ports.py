@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from nself_deploy.core.lock_rules import LockOwner, Patience
+from nself_deploy.core.log_position import LogPosition, LogRead
 from nself_deploy.core.model import Container, PinnedImage, Probe, Release, Route, Slot, SlotNetwork, Split
 from nself_deploy.core.routing import TreeSpec
 from nself_deploy.errors import RouterError
@@ -197,6 +198,16 @@ class Router(Protocol):
         """One GET to a slot's service, sent by nginx itself over the route's upstream."""
 
 
+class RequestLog(Protocol):
+    """The router's access log, as requests that a judge takes."""
+
+    def end(self) -> LogPosition:
+        """Where the log ends now; ConfigError or InfrastructureError when it can't be read."""
+
+    def read(self, position: LogPosition) -> LogRead:
+        """What was added since, at most a few MB at a time; never raises for what is wrong with the log."""
+
+
 class Prober(Protocol):
     """HTTP probes straight at a container."""
 
@@ -269,12 +280,15 @@ __all__ = [
     "ImageInfo",
     "Lock",
     "LockOwner",
+    "LogPosition",
+    "LogRead",
     "PinnedImage",
     "Probe",
     "ProbeAnswer",
     "Prober",
     "Progress",
     "Release",
+    "RequestLog",
     "Router",
     "RouterState",
 ]
