@@ -14,13 +14,16 @@ import msgspec
 from nself_deploy.adapters.docker_lock import DockerLock
 from nself_deploy.app import deploy as use_cases
 from nself_deploy.app.locking import is_warm
+from nself_deploy.app.planning import Wanted
 from nself_deploy.app.standby import wait_and_expire
 from nself_deploy.app.world import World
+from nself_deploy.core.analysis import Analysis
 from nself_deploy.core.document import StepLine
 from nself_deploy.core.effects import KeepWarm
 from nself_deploy.core.machine import Outcome
-from nself_deploy.core.model import Slot, Split
+from nself_deploy.core.model import Slot, Split, Strategy
 from nself_deploy.core.plan import Plan
+from nself_deploy.core.plan_canary import Canary, Stage
 from nself_deploy.errors import NselfError
 from tests.simulation import beginnings, shop
 from tests.simulation.ending import at_end, left_over
@@ -285,7 +288,8 @@ class History:
 
 
 async def _call_deploy(world: World, timing: Any, stop: asyncio.Event) -> Any:
-    return await use_cases.deploy(world, timing, "local", stop, lambda plan: None)
+    wanted = Wanted(Strategy.BLUE_GREEN, timing, "local", Canary((Stage(10, 60.0), Stage(100)), Analysis()))
+    return await use_cases.deploy(world, wanted, stop, lambda plan: None)
 
 
 async def _call_rollback(world: World, timing: Any, stop: asyncio.Event) -> Any:
