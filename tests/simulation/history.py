@@ -17,15 +17,14 @@ from nself_deploy.app.locking import is_warm
 from nself_deploy.app.planning import Wanted
 from nself_deploy.app.standby import wait_and_expire
 from nself_deploy.app.world import World
-from nself_deploy.core.analysis import Analysis
 from nself_deploy.core.document import StepLine
 from nself_deploy.core.effects import KeepWarm
 from nself_deploy.core.machine import Outcome
 from nself_deploy.core.model import Slot, Split, Strategy
 from nself_deploy.core.plan import Plan
-from nself_deploy.core.plan_canary import Canary, Stage
 from nself_deploy.errors import NselfError
 from tests.simulation import beginnings, shop
+from tests.simulation.canaries import BAKE_S, CANARY, SimLog
 from tests.simulation.ending import at_end, left_over
 from tests.simulation.engine import SimCompose, SimEngine, SimProber
 from tests.simulation.invariants import Watch
@@ -233,6 +232,7 @@ class History:
             watcher=watcher,
             progress=progress,
             note=progress,
+            request_log=lambda view: SimLog(self.world, view),
             engine_lock=DockerLock(SimVolumes(process), SimMachine(process), "local", sleep=process.pause),
         )
 
@@ -288,7 +288,12 @@ class History:
 
 
 async def _call_deploy(world: World, timing: Any, stop: asyncio.Event) -> Any:
-    wanted = Wanted(Strategy.BLUE_GREEN, timing, "local", Canary((Stage(10, 60.0), Stage(100)), Analysis()))
+    wanted = Wanted(Strategy.BLUE_GREEN, timing, "local", CANARY)
+    return await use_cases.deploy(world, wanted, stop, lambda plan: None)
+
+
+async def _call_canary(world: World, timing: Any, stop: asyncio.Event) -> Any:
+    wanted = Wanted(Strategy.CANARY, msgspec.structs.replace(timing, bake_s=BAKE_S), "local", CANARY)
     return await use_cases.deploy(world, wanted, stop, lambda plan: None)
 
 
@@ -304,7 +309,13 @@ async def _call_abort(world: World, timing: Any, stop: asyncio.Event) -> Any:
     return await use_cases.abort(world, stop)
 
 
-_CALLS = {"deploy": _call_deploy, "rollback": _call_rollback, "resume": _call_resume, "abort": _call_abort}
+_CALLS = {
+    "deploy": _call_deploy,
+    "canary": _call_canary,
+    "rollback": _call_rollback,
+    "resume": _call_resume,
+    "abort": _call_abort,
+}
 
 
 def in_virtual_time(world: SimWorld, work: Coroutine[Any, Any, T]) -> T:
