@@ -138,14 +138,14 @@ async def status(world: World) -> Status:
 
 
 def _canary(world: World, run: Run) -> CanaryStatus:
-    parking, found, words = run.parking, None, ()
-    percent = run.percent
+    reason, remedy = (run.parking.reason, run.parking.remedy) if run.parking else ("", "")
+    session = None
     with contextlib.suppress(NselfError):  # commands that need it say what is wrong with it
         session = load(world, run)
-        if session is not None:
-            found, percent = explained(session), session.percent
-            words = evidence_words(found)
-    return CanaryStatus(percent, parking.reason if parking else "", parking.remedy if parking else "", found, words)
+    if session is None:
+        return CanaryStatus(run.percent, reason, remedy, None)
+    found = explained(session)
+    return CanaryStatus(session.percent, reason, remedy, found, evidence_words(found))
 
 
 async def _on_engine(world: World) -> LockOwner | None:
