@@ -63,6 +63,15 @@ def test_a_canary_is_given_more_and_more_and_is_judged_at_each_share() -> None:
     assert [key for key, step in steps.items() if step.commits] == ["bake"]
 
 
+def test_the_plan_says_which_shares_it_gets_and_what_a_promotion_needs() -> None:
+    lines = [f"{c.sign} {c.what}, {c.reason}" for c in a_plan().changes]
+
+    shares = "10 % for 5m, 50 % for 1m, 100 %"
+    proof = "longer while it lacks proof (about 400 good requests to it); back when it fails"
+    assert f"~ split, from blue to green: {shares}, {proof}" in lines
+    assert "= db (shared), never touched by a canary" in lines
+
+
 @pytest.mark.parametrize(
     ("facts", "words"), [(Facts(), "nothing is live yet"), (Facts(live=Slot.PLAIN), "keeps no record of its requests")]
 )

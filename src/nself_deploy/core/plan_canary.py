@@ -10,6 +10,7 @@ import msgspec
 from nself_deploy.core import effects as do
 from nself_deploy.core.analysis import Analysis
 from nself_deploy.core.durations import format_duration
+from nself_deploy.core.expectation import needed_requests
 from nself_deploy.core.model import Project, Release, Slot, Split, Strategy
 from nself_deploy.core.plan import Change, Facts, Plan, Step, Timing, plan_blue_green
 
@@ -62,7 +63,7 @@ def plan_canary(project: Project, release: Release, facts: Facts, timing: Timing
         park=Step("park", f"Take all traffic back to {live}", do.MoveTraffic(Split.all_to(live))),
         keep_failed=kept,
         analysis=canary.analysis,
-        changes=tuple(_in_shares(change, canary.stages, live, to) for change in base.changes),
+        changes=tuple(_in_shares(change, canary, live, to) for change in base.changes),
     )
 
 
@@ -96,12 +97,16 @@ def _nothing_to_compare(live: Slot | None) -> str:
     return f"there is nothing to compare the new version with ({what}): it gets all requests at once, as in blue-green"
 
 
-def _in_shares(change: Change, stages: tuple[Stage, ...], live: Slot, to: Slot) -> Change:
+def _in_shares(change: Change, canary: Canary, live: Slot, to: Slot) -> Change:
+    stages, objective = canary.stages, canary.analysis.slo_error_rate
     if change.what.startswith("split"):
         shares = ", ".join(
             f"{s.percent} % for {format_duration(s.hold_s)}" if s.percent < 100 else "100 %" for s in stages
         )
-        return Change("~", f"split, from {live} to {to}: {shares}", "longer while it lacks proof; back when it fails")
+        proof = (
+            f"longer while it lacks proof (about {needed_requests(objective)} good requests to it); back when it fails"
+        )
+        return Change("~", f"split, from {live} to {to}: {shares}", proof)
     if "never touched by blue-green" in change.reason:
         return msgspec.structs.replace(change, reason="never touched by a canary")
     return change
