@@ -135,10 +135,14 @@ class LineReader:
         except _NOT_JSON:
             return self._one_by_one(piece, requests, others)
         found = [self._request(line) for line in lines]
-        if not (len(lines) == piece.count(b"\n") == piece.count(b"}\n")) or Other.NOT_UNDERSTOOD in found:
+        good = [one for one in found if type(one) is Request]
+        odd = [one for one in found if isinstance(one, Other)] if len(good) < len(found) else []
+        each = len(lines) == piece.count(b"\n") == piece.count(b"}\n")
+        if not each or Other.NOT_UNDERSTOOD in odd:
             return self._one_by_one(piece, requests, others)
         self._clock.lines([line.time for line in lines])
-        self._sort(found, requests, others)
+        requests += good
+        others.update(odd)
         return 0
 
     def _one_by_one(self, piece: bytes, requests: list[Request], others: Counter[Other]) -> int:
@@ -154,15 +158,11 @@ class LineReader:
                 skipped += len(text) + 1
             else:
                 self._clock.lines((line.time,))
-            self._sort([found], requests, others)
+            if isinstance(found, Other):
+                others[found] += 1
+            else:
+                requests.append(found)
         return skipped
-
-    @staticmethod
-    def _sort(found: list[Request | Other], requests: list[Request], others: Counter[Other]) -> None:
-        good = [one for one in found if type(one) is Request]
-        requests += good
-        if len(good) < len(found):
-            others.update(one for one in found if isinstance(one, Other))
 
     def _request(self, line: Line) -> Request | Other:
         spell, began = self._spell, line.time - line.request_time
