@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from nself_deploy.adapters.access_log import AccessLog
@@ -217,6 +218,39 @@ async def test_a_move_in_the_middle(watched: Watched) -> None:
         found = await watched.wait_for(150)
         assert (live, ours) == (sum(not r.candidate for r in found), sum(r.candidate for r in found))
         assert {r.share for r in found} == {percent / 100}
+
+
+@pytest.mark.parametrize("answers", [False, True])
+async def test_the_shield(watched: Watched, answers: bool) -> None:
+    """Users do not see what fails on the candidate, where that is safe; the judge does."""
+    bench, servers = watched.bench, {Slot.BLUE: [watched.blue.address], Slot.GREEN: [watched.green.address]}
+    spec = bench.spec(servers)
+    await bench.router.install(msgspec.structs.replace(spec, shield=Slot.GREEN, shield_answers=answers))
+    await watched.to(Split.all_to(Slot.GREEN))
+    green, blue = "green", "blue"
+
+    async def asked(method: str) -> tuple[str, int]:
+        reply = await ask(bench.address, method=method)
+        return reply.text.partition("\n")[0], reply.status
+
+    assert await asked("GET") == await asked("POST") == (green, 200)
+    watched.green.status = 503
+    assert [await asked("GET") for _ in range(5)] == [(blue, 200) if answers else (green, 503)] * 5
+    assert await asked("POST") == (green, 503)
+    found = await watched.wait_for(8)
+    assert [r.failed for r in found] == [False] * 2 + [True] * 6
+    assert all(r.candidate for r in found)
+
+    await watched.green.stop()
+    assert [await asked("GET") for _ in range(5)] == [(blue, 200)] * 5
+    assert await asked("POST") == (blue, 200), "it was never sent to the candidate"
+    assert all(r.candidate and r.failed for r in await watched.wait_for(6))
+
+    await bench.router.install(spec)
+    assert (await ask(bench.address)).status == 502
+    await watched.to(Split.all_to(Slot.BLUE))
+    watched.blue.status = 503
+    assert await asked("GET") == (blue, 503)
 
 
 async def _is(fact: bool) -> bool:

@@ -99,6 +99,7 @@ class LineReader:
         """From now on, these are the rules."""
         self._rules = rules
         self._clients.clear()
+        self._salted = hashlib.blake2b(f"{rules.salt} ".encode(), digest_size=4)
         self._spells = spells(rules.moves, rules.candidate)
         self._spell = self._spells[-1] if self._spells else Spell(0.0, 0.0, 0.0, {})
 
@@ -126,24 +127,25 @@ class LineReader:
             return Other.NOT_UNDERSTOOD
 
     def _piece(self, piece: bytes, requests: list[Request], others: Counter[Other]) -> int:
-        """Some lines; the bytes of those that were not understood. Line by line only when there are such.
-
-        The decoder takes any white space between two objects, so it is checked that each line is one.
-        """
+        """Some lines; the bytes of those that were not understood. One by one only when there are such."""
+        texts = piece.removesuffix(b"\n").split(b"\n")
         try:
-            lines = _DECODER.decode_lines(piece)
+            lines = list(map(_DECODER.decode, texts))
         except _NOT_JSON:
-            return self._one_by_one(piece, requests, others)
+            return self._one_by_one(texts, requests, others)
         found = [self._request(line) for line in lines]
-        if not (len(lines) == piece.count(b"\n") == piece.count(b"}\n")) or Other.NOT_UNDERSTOOD in found:
-            return self._one_by_one(piece, requests, others)
+        good = [one for one in found if type(one) is Request]
+        odd = [one for one in found if isinstance(one, Other)] if len(good) < len(found) else []
+        if Other.NOT_UNDERSTOOD in odd:
+            return self._one_by_one(texts, requests, others)
         self._clock.lines([line.time for line in lines])
-        self._sort(found, requests, others)
+        requests += good
+        others.update(odd)
         return 0
 
-    def _one_by_one(self, piece: bytes, requests: list[Request], others: Counter[Other]) -> int:
+    def _one_by_one(self, texts: list[bytes], requests: list[Request], others: Counter[Other]) -> int:
         skipped = 0
-        for text in piece.removesuffix(b"\n").split(b"\n"):
+        for text in texts:
             try:
                 line = _DECODER.decode(text)
             except _NOT_JSON:
@@ -154,15 +156,11 @@ class LineReader:
                 skipped += len(text) + 1
             else:
                 self._clock.lines((line.time,))
-            self._sort([found], requests, others)
+            if isinstance(found, Other):
+                others[found] += 1
+            else:
+                requests.append(found)
         return skipped
-
-    @staticmethod
-    def _sort(found: list[Request | Other], requests: list[Request], others: Counter[Other]) -> None:
-        good = [one for one in found if type(one) is Request]
-        requests += good
-        if len(good) < len(found):
-            others.update(one for one in found if isinstance(one, Other))
 
     def _request(self, line: Line) -> Request | Other:
         spell, began = self._spell, line.time - line.request_time
@@ -206,8 +204,10 @@ class LineReader:
             return None
         if len(self._clients) >= _CLIENTS:
             self._clients.clear()
-        digest = hashlib.blake2b(f"{self._rules.salt} {client}".encode(), digest_size=4).digest()
-        return self._clients.setdefault(client, int.from_bytes(digest))
+        hashed = self._salted.copy()
+        hashed.update(client.encode())
+        number = self._clients[client] = int.from_bytes(hashed.digest())
+        return number
 
     def _split_problem(self, fitting: int, contradicting: int) -> str:
         """What is wrong when most lines went elsewhere than the split in force says."""
@@ -249,7 +249,7 @@ def first_seconds(times: str) -> float:
     try:
         seconds = float(times)
     except ValueError:
-        first = re.split(r", | : ", times, maxsplit=1)[0]
+        first = times.partition(", ")[0].partition(" : ")[0]
         if first in ("-", ""):
             return float("inf")
         try:
