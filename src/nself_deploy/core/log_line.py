@@ -152,10 +152,10 @@ class LineReader:
                 found: Request | Other = Other.NOT_UNDERSTOOD
             else:
                 found = self._request(line)
+                if found is not Other.NOT_UNDERSTOOD:
+                    self._clock.lines((line.time,))
             if found is Other.NOT_UNDERSTOOD:
                 skipped += len(text) + 1
-            else:
-                self._clock.lines((line.time,))
             if isinstance(found, Other):
                 others[found] += 1
             else:
