@@ -250,6 +250,8 @@ class History:
         beginnings.push(world, "good")
         await asyncio.sleep(3.0)
         self.watch.promise = self._settled and world.served()
+        if any(run.waits for run in world.disk.saved.runs.values()):
+            await self._run("person", "abort", (), wait_s=150.0)
         for attempt in range(3):
             if world.link_lost and world.disk.split is None:
                 self._restore_link()

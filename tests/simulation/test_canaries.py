@@ -52,6 +52,12 @@ def test_it_begins_anywhere(beginning: str) -> None:
     assert ends(play(Command("canary", "good"), beginning=beginning), "p0").startswith("ended done")
 
 
+def test_a_clock_that_is_set_back_before_anybody_reads_the_log_is_noticed() -> None:
+    report = play(Command("canary", "good", faults=(Fault(1, "clock-back", 2, "split:50"),)), Command("abort"))
+
+    assert any("move traffic to blue" in line and " p0: " in line for line in report.log)
+
+
 @pytest.mark.parametrize(("then", "end"), [("resume", "ended done"), ("abort", "ended interrupted")])
 def test_a_measurement_that_went_wrong_parks_it_until_a_person_decides(then: str, end: str) -> None:
     jump = Fault(1, "clock-back", 0, "judge:50")

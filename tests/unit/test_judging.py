@@ -189,6 +189,22 @@ async def test_a_log_that_stands_still_while_the_router_answers_is_not_trusted()
         await scene.judge("judge:10")
 
 
+async def test_a_clock_that_is_set_back_takes_users_back_also_when_nobody_read_meanwhile() -> None:
+    scene = a_scene()
+    scene.now -= 3600
+    with pytest.raises(Parked, match="invalid at 10 %: the machine's clock was set back"):
+        await scene.judge("judge:10")
+
+
+async def test_a_bake_goes_on_when_the_clock_is_set_back() -> None:
+    scene = a_scene()
+    scene.give(Split.all_to(Slot.GREEN))
+    scene.at[30.0] = lambda: setattr(scene, "now", scene.now - 3600)
+    start = scene.now
+    assert (await baking.bake(scene.world, scene.run, do.Bake(Slot.GREEN, 60.0))).startswith("over; ")
+    assert scene.now - start == pytest.approx(60 - 3600, abs=2)
+
+
 async def test_a_kill_in_the_middle_loses_nothing_and_counts_nothing_twice() -> None:
     scene = a_scene()
     task = asyncio.ensure_future(scene.judge("judge:10"))

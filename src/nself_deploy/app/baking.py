@@ -6,7 +6,7 @@ import secrets
 
 import msgspec
 
-from nself_deploy.app.judging import LATE_S, LOOK_S, SAVE_S, load, open_log, save
+from nself_deploy.app.judging import BACK_S, LATE_S, LOOK_S, SAVE_S, load, open_log, save
 from nself_deploy.app.watching import Containers, catch_up, unix_now
 from nself_deploy.app.world import World
 from nself_deploy.core.analysis import Analysis, Mode
@@ -41,6 +41,10 @@ async def bake(world: World, run: Run, effect: BakeEffect) -> str:
         if wrong and not problem:
             problem = wrong
             world.note(f"the bake does not see every request: {problem}")
+        if at < baking.now - BACK_S:  # the clock was set back: go on from where it was, by its new time
+            session.began += at - baking.now
+            session.moves = [Move(session.moves[-1].split)]
+            log, at = open_log(world, session), baking.now
         for incident in await containers.incidents(at):
             baking.incident_seen(incident)
         baking.advance(at - LATE_S)

@@ -44,6 +44,8 @@ SAVE_S = 2.0
 """How often what is known is written down."""
 LATE_S = 0.5
 """So late may a line be in the log."""
+BACK_S = 2.0
+"""By so much the clock may be corrected."""
 _LATELY_S = 600.0
 _LATELY_BYTES = 8 << 20
 
@@ -211,6 +213,8 @@ class _Watch:
         """What happened since the last look, up to now."""
         session, judged = self._session, self._session.judge
         count, problem = catch_up(self._log, session)
+        if self.at < max(judged.now, session.share_began_s) - BACK_S:
+            problem = "the machine's clock was set back"
         problem = problem or await self._guard.problem(count)
         for incident in await self._containers.incidents(self.at):
             judged.incident_seen(incident)
