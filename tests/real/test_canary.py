@@ -76,7 +76,7 @@ def test_a_healthy_canary_is_promoted_and_nobody_notices(shop: Stack) -> None:
     with LoadProcess(users(), shop.url) as load:
         document = shop.deploy("healthy", *CANARY, "--soak", "8s").json
         report = load.stop()
-    print(report.table())
+    print(report.result_line())
 
     assert (document["verdict"], document["final_percent"], document["success"]) == ("pass", 100, True)
     assert report.failed == 0, people.told(report)
@@ -91,7 +91,7 @@ def test_a_canary_that_fails_a_fifth_of_the_requests_is_taken_back(shop: Stack) 
         outcome = shop.deploy("flaky", *CANARY, "--soak", "60s", check=False, SHOP_VARIANT="flaky")
         report = load.stop()
     document = outcome.json
-    print(report.table(), outcome.err)
+    print(report.result_line(), outcome.err)
 
     assert outcome.status == 5, outcome.text
     assert (document["verdict"], document["final_percent"], document["rolled_back"]) == ("fail", 0, True)
