@@ -11,9 +11,13 @@ user's location, where no variable is allowed.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from nself_deploy.core.model import Protocol, Slot
-from nself_deploy.core.nginx_config import Config
 from nself_deploy.core.routing import TreeSpec, Upstream
+
+if TYPE_CHECKING:
+    from nself_deploy.core.nginx_config import Config  # not needed to write files, and its parser is slow to import
 
 _MODULES = {
     Protocol.HTTP: "proxy",
