@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nself_deploy.core.model import ROUTER_DIR_IN_CONTAINER, ROUTER_LOG_IN_CONTAINER, Route, Slot
 from nself_deploy.core.nginx_names import names_of
-from nself_deploy.core.nginx_tree import LOG, compile_tree
+from nself_deploy.core.nginx_tree import compile_tree
 from nself_deploy.core.routing import TreeSpec, Upstream
 
 RELEASE_HEADER = "X-Shop-Release"
@@ -97,11 +97,9 @@ def ours(log: str = NO_LOG, workers: int = 2) -> str:
     return _FRAME.format(workers=workers, log=log, body=f"    include {tree}/http.conf;\n{server}")
 
 
-def our_files(
-    servers: dict[Slot, str], secret: str, sticky: str = "client", *, access_log: bool = True
-) -> dict[str, str]:
-    """The generated files, as a deploy writes them; without our access log to see what that one costs."""
-    files = compile_tree(
+def our_files(servers: dict[Slot, str], secret: str, sticky: str = "client") -> dict[str, str]:
+    """The generated files, as a deploy writes them."""
+    return compile_tree(
         TreeSpec(
             project=_PROJECT,
             upstreams=(Upstream(_ROUTE, {slot: (server,) for slot, server in servers.items()}),),
@@ -112,4 +110,3 @@ def our_files(
             sticky=sticky,
         )
     )
-    return files if access_log else {**files, LOG: ""}

@@ -30,12 +30,12 @@ class Method(Protocol):
 
 
 def our_router(
-    site: Site, role: str, servers: dict[Slot, str], conf: str, sticky: str = "client", *, access_log: bool = True
+    site: Site, role: str, servers: dict[Slot, str], conf: str, sticky: str = "client"
 ) -> tuple[str, RouterStore]:
     """A router with our files; its address, and the directory as the host sees it."""
     store = RouterStore(site.root / role)
     store.prepare()
-    version = store.write_tree(configs.our_files(servers, store.secret(), sticky, access_log=access_log))
+    version = store.write_tree(configs.our_files(servers, store.secret(), sticky))
     store.point(Split.all_to(Slot.BLUE))
     store.point_tree(version)
     mounts = {

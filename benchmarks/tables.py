@@ -13,6 +13,8 @@ from benchmarks.flips import Round
 from benchmarks.sites import IMAGE, docker
 from benchmarks.throughput import Run
 
+_DISTURBED = 5
+"""Per cent of the router's core that other programs may have in a round that counts as quiet."""
 _QUIET = 20
 """Per cent of the router's core beyond which throughput is other programs' business more than ours."""
 
@@ -54,17 +56,23 @@ def switching(rounds: Mapping[str, Sequence[Round]]) -> str:
 
 
 def throughput(runs: Mapping[str, Sequence[Run]]) -> str:
-    """One line per configuration, over the quarter of its runs beside which other programs were least busy.
+    """One line per configuration, over the rounds beside which other programs were least busy.
 
-    Which runs these are is decided by the others' processor time alone, never by the result.
+    These are all rounds on a quiet machine, else the quietest quarter; it is decided by the others' processor time
+    alone, never by the result. A ratio is the median of the ratios within the rounds, for a virtual processor is not
+    equally fast all the time.
     """
-    quiet = {name: sorted(done, key=lambda run: run.others)[: -(-len(done) // 4)] for name, done in runs.items()}
+    busiest = [max(run.others for run in done) for done in zip(*runs.values(), strict=True)]
+    order = sorted(range(len(busiest)), key=lambda number: busiest[number])
+    chosen = [n for n in order if busiest[n] * 100 < _DISTURBED] or order
+    chosen = chosen if len(chosen) * 4 >= len(order) else order[: -(-len(order) // 4)]
+    quiet = {name: [done[number] for number in chosen] for name, done in runs.items()}
     columns = ("requests/s", "ratio", "p99, ms", "router CPU per request, us", "ratio")
     lines = [f"| router | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     base = next(iter(quiet.values()))
     for name, done in quiet.items():
-        speed = median(run.per_s for run in done) / median(run.per_s for run in base)
-        cost = median(run.cpu_us for run in done) / median(run.cpu_us for run in base)
+        speed = median(run.per_s / plain.per_s for run, plain in zip(done, base, strict=True))
+        cost = median(run.cpu_us / plain.cpu_us for run, plain in zip(done, base, strict=True))
         cells = (
             spread([run.per_s for run in done]),
             f"{speed:.2f}",

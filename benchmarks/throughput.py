@@ -13,17 +13,18 @@ from benchmarks import configs
 from benchmarks.methods import our_router
 from benchmarks.sites import BenchmarkError, Cpus, Site, docker, pinned
 from nself_deploy.core.model import Slot
+from nself_deploy.core.nginx_tree import RECORDING
 
 CONNECTIONS = 32
 _ROOT = Path(__file__).resolve().parents[1]
 _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 _TICKS = "cat /proc/[0-9]*/stat"
 _OURS = {
-    "client": ("our include, key: address + user agent", "client", True),
-    "random": ("our include, key: `$request_id`", "random", True),
-    "unlogged": ("our include without its access log", "client", False),
+    "client": ("our include, key: address + user agent", "client", False),
+    "random": ("our include, key: `$request_id`", "random", False),
+    "recording": ("our include while it keeps its access log", "client", True),
 }
-"""Role -> what it is called, the key, whether our access log is written."""
+"""Role -> what it is called, the key, whether our access log is kept (as it is while a deploy is being judged)."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,10 @@ def routers(site: Site) -> list[Router]:
     log = configs.USUAL_LOG
     plain = site.nginx("plain", configs.plain(server, log, workers=1), site.cpus.server)
     found = [Router("plain `proxy_pass`", site.container("plain"), plain)]
-    for role, (name, sticky, access_log) in _OURS.items():
-        conf = configs.ours(log, workers=1)
-        address, _ = our_router(site, role, servers, conf, sticky, access_log=access_log)
+    for role, (name, sticky, recording) in _OURS.items():
+        address, store = our_router(site, role, servers, configs.ours(log, workers=1), sticky)
+        if recording:
+            (store.directory / RECORDING).touch()
         found.append(Router(name, site.container(role), address))
     return found
 

@@ -11,7 +11,7 @@ from tests.load.soak import Soaked, deploys_under_load, limits_for, short_mix
 from tests.real import people
 from tests.real.stack import Stack, copy_of, docker
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 DEPLOYS = 20
 RATE = 300.0

@@ -19,7 +19,7 @@ from tests.load.soak import Soaked, deploys_under_load, limits_for
 from tests.real import people
 from tests.real.stack import ROOT, Stack, docker, free_port, wait_for
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 DEPLOYS = 6
 RATE = 300.0
