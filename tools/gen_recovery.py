@@ -13,6 +13,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from nself_deploy.core import effects as do  # noqa: E402 - the path comes first
 from nself_deploy.core import machine  # noqa: E402
+from nself_deploy.core.analysis import Analysis  # noqa: E402
 from nself_deploy.core.machine import Outcome, Run, advance, new_run  # noqa: E402
 from nself_deploy.core.model import (  # noqa: E402
     Activate,
@@ -28,6 +29,7 @@ from nself_deploy.core.model import (  # noqa: E402
     Split,
 )
 from nself_deploy.core.plan import Facts, Plan, Timing, plan_blue_green, plan_rollback  # noqa: E402
+from nself_deploy.core.plan_canary import Canary, Stage, plan_canary  # noqa: E402
 from nself_deploy.core.recovery import Standing, Wish, decide  # noqa: E402
 
 PAGE = ROOT / "docs" / "recovery.md"
@@ -84,6 +86,14 @@ def rollback_plan() -> Plan:
     return plan_rollback(project, release, facts, Timing(), "local")
 
 
+def canary_plan() -> Plan:
+    """A canary beside blue, with two shares and a bake."""
+    project, release = example()
+    facts = Facts(live=Slot.BLUE, live_release="old", occupied=(Slot.BLUE,), router_running=True)
+    canary = Canary((Stage(10, 300.0), Stage(50, 60.0), Stage(100)), Analysis())
+    return plan_canary(project, release, facts, Timing(bake_s=600.0), "local", canary)
+
+
 def killed_at(plan: Plan, at: int) -> Run:
     """The run as the journal has it when its process is killed during step `at`."""
     run, _ = advance(new_run("r", plan, ""), machine.Begin())
@@ -92,15 +102,15 @@ def killed_at(plan: Plan, at: int) -> Run:
     return run
 
 
-def users_on(run: Run) -> Slot | None:
+def users_on(run: Run) -> Split | None:
     """Where users are: a step that moves them may have done so just before the kill, or not."""
     moved = [s.effect for s in run.plan.steps[: run.position] if isinstance(s.effect, do.MoveTraffic)]
-    return moved[-1].split.base if moved else run.plan.live
+    return moved[-1].split if moved else Split.all_to(run.plan.live) if run.plan.live else None
 
 
-def ways(run: Run, slot: Slot | None) -> list[str]:
+def ways(run: Run, split: Split | None) -> list[str]:
     """What resume, abort and the next deploy do, in words."""
-    standing = Standing(Split.all_to(slot) if slot else None, candidate_healthy=True)
+    standing = Standing(split, candidate_healthy=True)
     return [words(run, decide(run, standing, wish).finish) for wish in (Wish.RESUME, Wish.ABORT, Wish.ONWARD)]
 
 
@@ -128,9 +138,20 @@ def table(plan: Plan) -> list[str]:
         run = killed_at(plan, at)
         places = {users_on(run)}
         if isinstance(step.effect, do.MoveTraffic):
-            places |= {step.effect.split.base}
-        lines += [f"| {step.name} | {slot} | {' | '.join(ways(run, slot))} |" for slot in sorted(places, key=str)]
+            places |= {step.effect.split}
+        ordered = sorted(places, key=lambda split: _given(split, plan.candidate))
+        lines += [f"| {step.name} | {_place(split)} | {' | '.join(ways(run, split))} |" for split in ordered]
     return lines
+
+
+def _given(split: Split | None, slot: Slot | None) -> int:
+    return split.percent_of(slot) if split and slot else 0
+
+
+def _place(split: Split | None) -> str:
+    if split is None or split.candidate is None:
+        return str(split.base if split else None)
+    return f"{split.base}, {split.percent} % on {split.candidate}"
 
 
 def tables() -> str:
@@ -148,6 +169,13 @@ def tables() -> str:
         "Blue is live, and the release before it is warm in green.",
         "",
         *table(rollback_plan()),
+        "",
+        "### A canary",
+        "",
+        "Blue is live. The canary has 10 % of the users, then 50 %, then all of them, and a bake. Resume goes on",
+        "judging where it was; a share that was judged already is not given again.",
+        "",
+        *table(canary_plan()),
     ]
     return "\n".join(parts)
 

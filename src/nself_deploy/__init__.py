@@ -17,12 +17,15 @@ if TYPE_CHECKING:
         DEPLOY_STATE_FILE,
         BlueGreenConfig,
         BlueGreenResult,
+        CanaryConfig,
+        CanaryResult,
         DeployStep,
         StepStatus,
         Strategy,
         StrategyState,
         load_deploy_state,
         run_blue_green,
+        run_canary,
         save_deploy_state,
     )
     from nself_deploy.errors import NselfError, UsageError
@@ -33,6 +36,8 @@ __all__ = [
     "DEPLOY_STATE_FILE",
     "BlueGreenConfig",
     "BlueGreenResult",
+    "CanaryConfig",
+    "CanaryResult",
     "DeployStep",
     "NselfError",
     "StepStatus",
@@ -42,6 +47,7 @@ __all__ = [
     "__version__",
     "load_deploy_state",
     "run_blue_green",
+    "run_canary",
     "save_deploy_state",
 ]
 

@@ -12,22 +12,25 @@ from datetime import timedelta
 from pathlib import Path
 
 from nself_deploy.adapters.state_files import load_deploy_state, save_deploy_state
-from nself_deploy.core.document import StepLine
+from nself_deploy.core.document import Document, StepLine
 from nself_deploy.core.model import StepStatus, Strategy
 from nself_deploy.core.settings import KNOWN_TARGETS
 from nself_deploy.core.state import DEPLOY_STATE_FILE, StrategyState
-from nself_deploy.errors import NselfError, UsageError
+from nself_deploy.errors import NselfError, Parked, UsageError
 
 __all__ = [
     "DEPLOY_STATE_FILE",
     "BlueGreenConfig",
     "BlueGreenResult",
+    "CanaryConfig",
+    "CanaryResult",
     "DeployStep",
     "StepStatus",
     "Strategy",
     "StrategyState",
     "load_deploy_state",
     "run_blue_green",
+    "run_canary",
     "save_deploy_state",
 ]
 
@@ -63,6 +66,46 @@ class BlueGreenResult:
     error: str = ""
 
 
+@dataclass(frozen=True)
+class CanaryConfig:
+    """The parameters of a canary deploy."""
+
+    project_root: str | Path
+    """The directory with the Compose file."""
+    target: str = "local"
+    """local, staging, prod. Calling this for prod is the yes that the command line asks for."""
+    initial_percent: int = 0
+    """The first share of the traffic, 1 to 99; 0 means the default (10). Then 50 and 100."""
+    soak_minutes: float = 0
+    """How long the first share is watched; 0 means the default (5)."""
+    error_threshold_pct: float = 0
+    """The error rate that is unacceptable in itself, in percent; 0 means the default (1.0)."""
+    health_timeout_sec: int = 0
+    """Seconds; 0 means the default (30)."""
+    force_migration: bool = False
+    """Go on with a pending migration that the live release can't live with. Reserved: nothing is refused for it yet."""
+    dry_run: bool = False
+    """Give the steps without executing them."""
+
+
+@dataclass(frozen=True)
+class CanaryResult:
+    """The outcome of a canary deploy. One that waits for a person has `parked` set, and no success."""
+
+    success: bool
+    steps: list[DeployStep] = field(default_factory=list)
+    duration: timedelta = timedelta()
+    final_percent: int = 0
+    """The new version's share of the traffic: 100 on success, 0 when it was taken back."""
+    rolled_back: bool = False
+    """Traffic had been moved and was taken back."""
+    error: str = ""
+    parked: bool = False
+    """It waits: `nself deploy resume`, `promote` or `abort` decide."""
+    verdict: str | None = None
+    """pass, fail, hold, invalid or inconclusive; None when nobody judged it."""
+
+
 def run_blue_green(config: BlueGreenConfig) -> BlueGreenResult:
     """Deploy blue-green: start the idle slot, prove it, move all traffic, prove it again, drain and retire the old one.
 
@@ -72,39 +115,102 @@ def run_blue_green(config: BlueGreenConfig) -> BlueGreenResult:
         UsageError: wrong arguments: a time-out that is out of range, no such target, no such
             directory; or it is called from an event loop.
     """
+    flags = _flags(config, Strategy.BLUE_GREEN, "run_blue_green")
+    duration, document = _timed(config, flags)
+    return BlueGreenResult(document.success, list(document.steps), duration, document.rolled_back, document.error)
+
+
+def run_canary(config: CanaryConfig) -> CanaryResult:
+    """Deploy a canary: prove it, give it more and more of the traffic while users' requests are judged, then all of it.
+
+    It is taken back when it is worse than the live release, and parked when only a person can decide.
+    Must not be called from a running event loop (use `asyncio.to_thread`).
+
+    Raises:
+        UsageError: wrong arguments: a number that is out of range, no such target, no such
+            directory; or it is called from an event loop.
+    """
+    flags = _flags(config, Strategy.CANARY, "run_canary")
+    for setting, value in (
+        ("initial_percent", config.initial_percent),
+        ("soak_minutes", config.soak_minutes),
+        ("error_threshold_pct", config.error_threshold_pct),
+    ):
+        if value:
+            flags[setting] = value
+    _check(flags)
+    duration, document = _timed(config, flags)
+    return CanaryResult(
+        document.success,
+        list(document.steps),
+        duration,
+        document.final_percent,
+        document.rolled_back,
+        document.error,
+        document.parked,
+        document.verdict,
+    )
+
+
+class _Outcome(Document, frozen=True, kw_only=True):
+    """A document, and whether it is that of a run that waits."""
+
+    parked: bool = False
+
+
+def _timed(config: BlueGreenConfig | CanaryConfig, flags: dict[str, object]) -> tuple[timedelta, _Outcome]:
+    """How long it took, and how it ended; what failed before a run began has a document of its own."""
     from nself_deploy import wiring
 
-    flags = _flags(config)
     clock = wiring.clock()
     start = clock.monotonic()
     try:
-        steps, error, rolled_back = asyncio.run(_deploy(config, flags))
+        document = asyncio.run(_deploy(config, flags))
     except NselfError as failure:
-        return BlueGreenResult(False, [], timedelta(seconds=clock.monotonic() - start), False, str(failure))
-    return BlueGreenResult(not error, steps, timedelta(seconds=clock.monotonic() - start), rolled_back, error)
+        parked = isinstance(failure, Parked)
+        words = str(failure)
+        target, strategy = str(flags["target"]), str(flags["strategy"])
+        document = _Outcome(
+            target,
+            strategy,
+            "",
+            "",
+            (),
+            0,
+            success=False,
+            rolled_back=False,
+            final_percent=0,
+            error=words,
+            parked=parked,
+        )
+    return timedelta(seconds=clock.monotonic() - start), document
 
 
-def _flags(config: BlueGreenConfig) -> dict[str, object]:
+def _flags(config: BlueGreenConfig | CanaryConfig, strategy: Strategy, caller: str) -> dict[str, object]:
     """The arguments as settings; UsageError for one that can't be."""
-    from nself_deploy import wiring
-
     with contextlib.suppress(RuntimeError):  # "no running event loop", as it should be
         asyncio.get_running_loop()
-        raise UsageError("run_blue_green was called from a running event loop.", "Call it with asyncio.to_thread.")
+        raise UsageError(f"{caller} was called from a running event loop.", "Call it with asyncio.to_thread.")
     if not Path(config.project_root).is_dir():
         raise UsageError(f"project_root is no directory: {config.project_root}", "Name the one with the Compose file.")
     if config.health_timeout_sec < 0:
         raise UsageError(f"health_timeout_sec is {config.health_timeout_sec}.", "Give seconds, or 0 for the default.")
-    flags: dict[str, object] = {"target": config.target, "strategy": Strategy.BLUE_GREEN.value}
+    flags: dict[str, object] = {"target": config.target, "strategy": strategy.value}
     if config.health_timeout_sec:
         flags["health_timeout_s"] = config.health_timeout_sec
-    target = wiring.check_flags(flags).target
-    if target not in KNOWN_TARGETS:
-        raise UsageError(f"There is no target {target!r}.", f"Targets: {', '.join(KNOWN_TARGETS)}.")
+    _check(flags)
     return flags
 
 
-async def _deploy(config: BlueGreenConfig, flags: dict[str, object]) -> tuple[list[DeployStep], str, bool]:
+def _check(flags: dict[str, object]) -> None:
+    from nself_deploy import wiring
+
+    target = wiring.check_flags(flags).target
+    if target not in KNOWN_TARGETS:
+        raise UsageError(f"There is no target {target!r}.", f"Targets: {', '.join(KNOWN_TARGETS)}.")
+
+
+async def _deploy(config: BlueGreenConfig | CanaryConfig, flags: dict[str, object]) -> _Outcome:
     from nself_deploy import wiring
     from nself_deploy.app import deploy
     from nself_deploy.app.locking import held
@@ -112,16 +218,21 @@ async def _deploy(config: BlueGreenConfig, flags: dict[str, object]) -> tuple[li
     from nself_deploy.core.document import plan_document, run_document, unchanged_document
 
     async with wiring.open_world(str(config.project_root), flags, write=not config.dry_run) as opened:
-        world, timing = opened.world, opened.timing
+        world, wanted = opened.world, opened.wanted()
         if config.dry_run:
-            plan = await preview(world, timing, opened.settings.target)
-            return list(plan_document(plan, world.project, ()).steps), "", False
+            plan = await preview(world, wanted)
+            return _outcome(plan_document(plan, world.project, ()))
         target, stop = opened.settings.target, asyncio.Event()
         async with held(world, f"deploy ({target})", target, stop):
-            result = await deploy.deploy(world, timing, target, stop, lambda plan: None)
+            result = await deploy.deploy(world, wanted, stop, lambda plan: None)
     if result.run is None:
-        return list(unchanged_document(result.plan, result.before).steps), "", False
+        return _outcome(unchanged_document(result.plan, result.before))
     document = run_document(result.run, result.before)
     if document.success:
         wiring.schedule_expiry(result.plan, str(world.root))
-    return list(document.steps), document.error, document.rolled_back
+    return _outcome(document, parked=result.run.waits)
+
+
+def _outcome(document: Document, *, parked: bool = False) -> _Outcome:
+    fields = {name: getattr(document, name) for name in Document.__struct_fields__}
+    return _Outcome(**fields, parked=parked)

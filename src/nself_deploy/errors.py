@@ -144,6 +144,10 @@ class Parked(NselfError):
     """The deploy waits for a person."""
 
     exit_status = Exit.PARKED
+    verdict: str = ""
+    """What is known of the candidate, empty when a person paused it."""
+    back: bool = False
+    """Whether users have to be taken back to the live slot before it waits."""
 
 
 class Interrupted(NselfError):

@@ -14,15 +14,17 @@ import msgspec
 from nself_deploy.adapters.docker_lock import DockerLock
 from nself_deploy.app import deploy as use_cases
 from nself_deploy.app.locking import is_warm
+from nself_deploy.app.planning import Wanted
 from nself_deploy.app.standby import wait_and_expire
 from nself_deploy.app.world import World
 from nself_deploy.core.document import StepLine
 from nself_deploy.core.effects import KeepWarm
 from nself_deploy.core.machine import Outcome
-from nself_deploy.core.model import Slot, Split
+from nself_deploy.core.model import Slot, Split, Strategy
 from nself_deploy.core.plan import Plan
 from nself_deploy.errors import NselfError
 from tests.simulation import beginnings, shop
+from tests.simulation.canaries import BAKE_S, CANARY, SimLog
 from tests.simulation.ending import at_end, left_over
 from tests.simulation.engine import SimCompose, SimEngine, SimProber
 from tests.simulation.invariants import Watch
@@ -230,6 +232,7 @@ class History:
             watcher=watcher,
             progress=progress,
             note=progress,
+            request_log=lambda view: SimLog(self.world, view),
             engine_lock=DockerLock(SimVolumes(process), SimMachine(process), "local", sleep=process.pause),
         )
 
@@ -247,6 +250,8 @@ class History:
         beginnings.push(world, "good")
         await asyncio.sleep(3.0)
         self.watch.promise = self._settled and world.served()
+        if any(run.waits for run in world.disk.saved.runs.values()):
+            await self._run("person", "abort", (), wait_s=150.0)
         for attempt in range(3):
             if world.link_lost and world.disk.split is None:
                 self._restore_link()
@@ -285,7 +290,13 @@ class History:
 
 
 async def _call_deploy(world: World, timing: Any, stop: asyncio.Event) -> Any:
-    return await use_cases.deploy(world, timing, "local", stop, lambda plan: None)
+    wanted = Wanted(Strategy.BLUE_GREEN, timing, "local", CANARY)
+    return await use_cases.deploy(world, wanted, stop, lambda plan: None)
+
+
+async def _call_canary(world: World, timing: Any, stop: asyncio.Event) -> Any:
+    wanted = Wanted(Strategy.CANARY, msgspec.structs.replace(timing, bake_s=BAKE_S), "local", CANARY)
+    return await use_cases.deploy(world, wanted, stop, lambda plan: None)
 
 
 async def _call_rollback(world: World, timing: Any, stop: asyncio.Event) -> Any:
@@ -300,7 +311,13 @@ async def _call_abort(world: World, timing: Any, stop: asyncio.Event) -> Any:
     return await use_cases.abort(world, stop)
 
 
-_CALLS = {"deploy": _call_deploy, "rollback": _call_rollback, "resume": _call_resume, "abort": _call_abort}
+_CALLS = {
+    "deploy": _call_deploy,
+    "canary": _call_canary,
+    "rollback": _call_rollback,
+    "resume": _call_resume,
+    "abort": _call_abort,
+}
 
 
 def in_virtual_time(world: SimWorld, work: Coroutine[Any, Any, T]) -> T:

@@ -116,6 +116,7 @@ class SimRouter:
     def _point(self, split: Split) -> None:
         def point() -> None:
             self._world.disk.split, self._world.link_lost = split, False
+            self._world.splits.append((self._world.now, split))
 
         self._world.retarget(point)
 

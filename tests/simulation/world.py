@@ -68,6 +68,8 @@ class SimWorld:
         self.images: dict[str, str] = {}
         """Names and ids of the images on the engine -> their ids."""
         self.users = Users(self.random)
+        self.splits: list[tuple[float, Split]] = []
+        """Where requests went, and from when on, in this history."""
         self.things: dict[str, Thing] = {}
         """By id, in the order in which they were made."""
         self.removed: dict[str, Thing] = {}

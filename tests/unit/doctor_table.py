@@ -8,6 +8,7 @@ from nself_deploy.core import effects as do
 from nself_deploy.core import findings as fix
 from nself_deploy.core.doctor_facts import Facts, LockFacts, Trouble
 from nself_deploy.core.findings import Severity
+from nself_deploy.core.machine import Parking, Phase
 from nself_deploy.core.model import LABEL_PROJECT, Container, Slot, Split
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
 from nself_deploy.core.state import BlueGreenState, parse_time
@@ -61,6 +62,10 @@ TABLE: dict[str, tuple[Change, str, Severity, fix.Fix | None]] = {
     "a run that nobody works on": (
         lambda f: change(f, unfinished=a_run(None)),
         "run-interrupted", Severity.ERROR, fix.Recover(),
+    ),
+    "a canary that waits for a person": (
+        lambda f: change(f, unfinished=change(a_run(None), phase=Phase.PARKED, parking=Parking("too few requests"))),
+        "run-parked", Severity.WARNING, None,
     ),
     "the link is gone": (
         lambda f: change(f, split=None),

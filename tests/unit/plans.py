@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nself_deploy.core.analysis import Analysis
 from nself_deploy.core.model import (
     Activate,
     PinnedImage,
@@ -13,6 +14,7 @@ from nself_deploy.core.model import (
     RouterRef,
     Service,
 )
+from nself_deploy.core.plan_canary import Canary, Stage
 
 WEB = Route(key="web_8000", service="web", port=8000)
 
@@ -65,3 +67,9 @@ def a_release(release_id: str = "new", *, single: bool = False) -> Release:
         configs={},
         routes=(WEB,),
     )
+
+
+def a_canary(*, keep_failed: bool = False) -> Canary:
+    """10 % for five minutes, 50 % for one, then all."""
+    stages = (Stage(10, 300.0), Stage(50, 60.0), Stage(100))
+    return Canary(stages, Analysis(soak_s=360.0, max_soak_s=1080.0), keep_failed)

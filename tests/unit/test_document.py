@@ -11,6 +11,7 @@ from nself_deploy.core.document import (
     PlanDocument,
     SettingLine,
     StepLine,
+    answer_document,
     exit_status,
     plan_document,
     run_document,
@@ -20,8 +21,9 @@ from nself_deploy.core.document import (
 from nself_deploy.core.machine import Failure, Run, advance, new_run
 from nself_deploy.core.model import Slot, StepStatus
 from nself_deploy.core.plan import Facts, Plan, Timing, plan_blue_green
+from nself_deploy.core.plan_canary import plan_canary
 from nself_deploy.errors import Exit
-from tests.unit.plans import a_project, a_release
+from tests.unit.plans import a_canary, a_project, a_release
 
 LIVE = Facts(live=Slot.BLUE, live_release="old", occupied=(Slot.BLUE,), router_running=True)
 BUILT = StepLine("Build and pin images", StepStatus.DONE, 1.5, "release new")
@@ -116,3 +118,45 @@ def test_documents_survive_json() -> None:
 
     assert msgspec.json.decode(msgspec.json.encode(document), type=Document) == document
     assert issubclass(PlanDocument, Document)
+
+
+def a_canary_run(at: str, event: machine.Event) -> Run:
+    """A canary to this step, then this event, then to where it ends or waits."""
+    plan = plan_canary(a_project(), a_release(), LIVE, Timing(), "prod", a_canary())
+    run, effects = advance(new_run("r", plan, "2026-11-22T21:30:00Z"), machine.Begin())
+    while effects:
+        step = run.current()
+        here = step is not None and step.key == at and run.phase is machine.Phase.FORWARD
+        run, effects = advance(run, event if here else machine.Done(0.25, "pass: it is good; 1 of 2"))
+    return run
+
+
+def test_the_verdict_of_a_canary_is_told() -> None:
+    promoted = run_document(a_canary_run("judge:50", machine.Done(1.0, "inconclusive: promoted by ann")))
+    assert (promoted.strategy, promoted.verdict, promoted.final_percent) == ("canary", "inconclusive", 100)
+
+    run = a_canary_run("judge:10", machine.Failed(Failure("it is worse", unhealthy=True)))
+    failed = run_document(run)
+    assert (failed.verdict, failed.final_percent, failed.rolled_back) == ("fail", 0, True)
+    assert exit_status(run) is Exit.FAILED
+
+
+@pytest.mark.parametrize(
+    ("verdict", "back", "told", "percent"),
+    [("hold", True, "hold", 0), ("inconclusive", False, "inconclusive", 10), ("", False, "inconclusive", 10)],
+)
+def test_a_parked_canary_says_why_and_ends_with_7(verdict: str, back: bool, told: str, percent: int) -> None:
+    run = a_canary_run("judge:10", machine.Park(machine.Parking("nobody knows", verdict, back)))
+    document = run_document(run)
+
+    assert (document.success, document.error, document.verdict) == (False, "nobody knows", told)
+    assert document.final_percent == percent
+    assert exit_status(run) is Exit.PARKED
+
+
+def test_an_answer_is_the_only_step() -> None:
+    run = a_canary_run("judge:10", machine.Park(machine.Parking("paused")))
+    line = StepLine("Pause", StepStatus.DONE, 0.0, "paused at 10 %")
+
+    assert answer_document(run, line).steps == (line,)
+    assert answer_document(run, line).success

@@ -81,6 +81,8 @@ def test_the_public_names_are_these() -> None:
         "DEPLOY_STATE_FILE",
         "BlueGreenConfig",
         "BlueGreenResult",
+        "CanaryConfig",
+        "CanaryResult",
         "DeployStep",
         "NselfError",
         "StepStatus",
@@ -90,6 +92,7 @@ def test_the_public_names_are_these() -> None:
         "__version__",
         "load_deploy_state",
         "run_blue_green",
+        "run_canary",
         "save_deploy_state",
     ]
 

@@ -11,7 +11,8 @@ from nself_deploy.core import machine
 from nself_deploy.core.machine import Failure, Outcome, Phase, Run, advance, new_run
 from nself_deploy.core.model import Slot, Split, StepStatus
 from nself_deploy.core.plan import Facts, Plan, Timing, plan_blue_green, plan_rollback
-from tests.unit.plans import a_project, a_release
+from nself_deploy.core.plan_canary import plan_canary
+from tests.unit.plans import a_canary, a_project, a_release
 
 FAILURE = Failure("it broke", unhealthy=True)
 
@@ -23,13 +24,13 @@ FACTS = st.builds(
     stopped_shared=st.sampled_from([(), ("db",), ("db", "cache")]),
     router_running=st.booleans(),
 )
-TIMING = st.builds(Timing, standby_s=st.sampled_from([0.0, 600.0]))
+TIMING = st.builds(Timing, standby_s=st.sampled_from([0.0, 600.0]), bake_s=st.sampled_from([0.0, 60.0]))
 SINGLES = st.booleans()
 
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
-    """A deploy or a warm rollback from any facts."""
+    """A deploy (blue-green or canary) or a warm rollback from any facts."""
     project, release = a_project(), a_release(single=draw(SINGLES))
     facts, timing = draw(FACTS), draw(TIMING)
     if draw(st.booleans()) and facts.live in (Slot.BLUE, Slot.GREEN):
@@ -41,6 +42,8 @@ def plans(draw: st.DrawFn) -> Plan:
             occupied=(Slot.BLUE, Slot.GREEN),
         )
         return plan_rollback(project, release, facts, timing, "local")
+    if draw(st.booleans()):
+        return plan_canary(project, release, facts, timing, "local", a_canary())
     return plan_blue_green(project, release, facts, timing, "local")
 
 

@@ -73,7 +73,7 @@ def test_a_finished_run_proves_the_candidate_anew_before_users_reach_it(plan: Pl
     if run is None or run.committed:
         return
     _, seen = finish(run, machine.Resumed(finish=True))
-    move = next(i for i, e in enumerate(seen) if isinstance(e, do.MoveTraffic))
+    move = next((i for i, e in enumerate(seen) if isinstance(e, do.MoveTraffic)), len(seen))
 
     assert [e for e in seen[:move] if isinstance(e, do.ProveHealth | do.ProbeWarm)]
 

@@ -25,7 +25,7 @@ def test_the_published_tables_are_current() -> None:
 
 def test_every_step_has_its_row_and_every_undo_ends_with_the_records() -> None:
     made = generator()
-    for plan in (made.deploy_plan(), made.rollback_plan()):
+    for plan in (made.deploy_plan(), made.rollback_plan(), made.canary_plan()):
         rows = made.table(plan)[2:]
 
         assert {row.split(" | ")[0].removeprefix("| ") for row in rows} == {step.name for step in plan.steps}

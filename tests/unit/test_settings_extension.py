@@ -63,7 +63,7 @@ def test_composes_escapes_are_undone() -> None:
 BAD = [
     # top level, expected place, expected words
     ({"helth_timeout": "30s"}, "x-nself-deploy.helth_timeout", "Did you mean health_timeout?"),
-    ({"analysis": {}}, "x-nself-deploy.analysis", "Unknown key 'analysis'"),
+    ({"analyses": {}}, "x-nself-deploy.analyses", "Did you mean analysis?"),
     ("on", "x-nself-deploy", "'on' is not a mapping"),
     ([], "x-nself-deploy", "not a mapping"),
     ({"health_timeout": "soon"}, "x-nself-deploy.health_timeout", "'soon' is not a duration"),

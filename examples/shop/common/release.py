@@ -12,6 +12,7 @@ class Variant(StrEnum):
     GOOD = "good"
     UNHEALTHY = "unhealthy"  # /healthz answers 503 for ever
     ERRORS = "errors"  # healthy, but everything else answers 500
+    FLAKY = "flaky"  # healthy, but every fifth answer to anything else than / is 500
     CRASH = "crash"  # exits with status 1 after five seconds
     SLOW_START = "slow-start"  # listens only after eight seconds, then is fine
     STUBBORN = "stubborn"  # goes on for a minute after SIGTERM

@@ -32,18 +32,28 @@ class Life:
         self.release = release
         self.stopping = False
         self.in_flight = 0
+        self.asked = 0
         self.websockets: set[web.WebSocketResponse] = set()
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Count the request and apply the `errors` variant."""
+        """Count the request and apply the variants that answer with errors."""
         self.in_flight += 1
         try:
-            if self.release.variant is Variant.ERRORS and request.path != "/healthz":
+            if self._refuses(request.path):
                 return answer({"error": "this release answers 500 on purpose"}, status=500)
             return await handler(request)
         finally:
             self.in_flight -= 1
+
+    def _refuses(self, path: str) -> bool:
+        """Whether this request is answered with an error on purpose."""
+        if self.release.variant is Variant.ERRORS:
+            return path != "/healthz"
+        if self.release.variant is not Variant.FLAKY or path in ("/", "/healthz"):
+            return False
+        self.asked += 1
+        return self.asked % 5 == 0
 
     async def on_prepare(self, _request: web.Request, response: web.StreamResponse) -> None:
         """Sign every response; while stopping, ask the client to connect anew next time."""

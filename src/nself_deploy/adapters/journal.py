@@ -386,7 +386,9 @@ def _json(value: object) -> str:
 
 
 def _state(run: Run) -> RunState:
-    return _STATE_OF[run.outcome] if run.ended else RunState.RUNNING
+    if not run.ended:
+        return RunState.PARKED if run.waits else RunState.RUNNING
+    return _STATE_OF[run.outcome]
 
 
 __all__ = ["JOURNAL_FILE", "Addresses", "Entry", "EntryKind", "Journal", "RunState"]

@@ -10,6 +10,7 @@ import msgspec
 
 from nself_deploy.app import observe, recording, releases, standby
 from nself_deploy.app.executor import Executor
+from nself_deploy.app.planning import Wanted, make_plan
 from nself_deploy.app.recovery import Recovered, recover
 from nself_deploy.app.runner import Runner, stoppable
 from nself_deploy.app.world import World
@@ -18,7 +19,7 @@ from nself_deploy.core.document import StepLine, unchanged_step
 from nself_deploy.core.effects import ProbeWarm
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Release, Slot, StepStatus
-from nself_deploy.core.plan import Facts, Plan, Timing, plan_blue_green, plan_rollback
+from nself_deploy.core.plan import Facts, Plan, Timing, plan_rollback
 from nself_deploy.core.recovery import Wish
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
 from nself_deploy.errors import NselfError, UsageError
@@ -38,13 +39,14 @@ Confirm = Callable[[Plan], None]
 """Called with the plan before anything is done; raises to refuse."""
 
 
-async def deploy(world: World, timing: Timing, target: str, interrupted: asyncio.Event, confirm: Confirm) -> Result:
-    """Bring the project's present version live, blue-green.
+async def deploy(world: World, wanted: Wanted, interrupted: asyncio.Event, confirm: Confirm) -> Result:
+    """Bring the project's present version live.
 
     Raises:
+        Parked: an earlier deploy waits for a person.
         NselfError: before anything was changed for users (configuration, state files, images, lock, engine).
     """
-    recording.check_states(world, target)
+    recording.check_states(world, wanted.target)
     await world.engine.info()
     observe.check_link(world)
     await world.router.observe()  # what is wrong with it is better said before a long build than after it
@@ -52,7 +54,7 @@ async def deploy(world: World, timing: Timing, target: str, interrupted: asyncio
     await standby.expire(world)
     release, built = await stoppable(_timed_release(world), interrupted)
     facts = await _adopted(world, await observe.observe(world))
-    plan = plan_blue_green(world.project, release, facts, timing, target)
+    plan = make_plan(world.project, release, facts, wanted)
     if plan.unchanged:
         nothing = unchanged_step(plan, built.seconds)
         world.watcher(nothing)

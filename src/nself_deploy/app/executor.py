@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nself_deploy.app import lifecycle, proving, recording, shared, traffic
+from nself_deploy.app import baking, judging, lifecycle, proving, recording, shared, smoke, traffic
 from nself_deploy.app.world import World
 from nself_deploy.core import effects as do
 from nself_deploy.core.machine import Run
@@ -21,7 +21,9 @@ class Executor:
         if isinstance(effect, do.Preparing):
             return await self._prepare(effect)
         if isinstance(effect, do.Bringing):
-            return await self._bring(effect)
+            return await self._bring(effect, run)
+        if isinstance(effect, do.Judging):
+            return await self._judge(effect, run)
         return await self._end(effect, run)
 
     async def _prepare(self, effect: do.Preparing) -> str:
@@ -36,7 +38,7 @@ class Executor:
             case do.RunJob(release, slot, service, timeout_s):
                 return await lifecycle.run_job(world, self._release(release), slot, service, timeout_s)
 
-    async def _bring(self, effect: do.Bringing) -> str:
+    async def _bring(self, effect: do.Bringing, run: Run) -> str:
         world = self._world
         match effect:
             case do.StartSlot(release, slot, timeout_s):
@@ -47,11 +49,24 @@ class Executor:
                 await proving.prove_routes(world, self._release(release), slot)
                 return "answers through the router"
             case do.MoveTraffic(split):
-                return await traffic.move(world, split)
+                judging.before_move(world, run, split)
+                words = await traffic.move(world, split)
+                judging.after_move(world, run, split)
+                return words
             case do.WatchLive(release, slot, seconds):
                 return await lifecycle.watch_live(world, self._release(release), slot, seconds)
             case do.HandOver():
                 return await lifecycle.hand_over(world, effect, self._release)
+
+    async def _judge(self, effect: do.Judging, run: Run) -> str:
+        world = self._world
+        match effect:
+            case do.Smoke(release, slot, probes):
+                return await smoke.smoke(world, self._release(release), slot, probes)
+            case do.Judge():
+                return await judging.judge(world, run, effect)
+            case do.Bake():
+                return await baking.bake(world, run, effect)
 
     async def _end(self, effect: do.Ending, run: Run) -> str:
         world = self._world

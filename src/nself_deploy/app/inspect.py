@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 
+from nself_deploy.app.judging import load
 from nself_deploy.app.observe import check_link
 from nself_deploy.app.recovery import standing
 from nself_deploy.app.world import Store, World
+from nself_deploy.core.canary import evidence_words, explained
+from nself_deploy.core.evidence import Evidence
 from nself_deploy.core.lock_rules import LockOwner
 from nself_deploy.core.machine import Phase, Run
 from nself_deploy.core.model import Slot, Split, slot_project
@@ -50,6 +55,23 @@ class RecoveryStatus(msgspec.Struct, frozen=True):
     command: str
     finish: bool
     why: str
+    waits: bool = False
+    """It does nothing, and is refused."""
+
+
+class CanaryStatus(msgspec.Struct, frozen=True):
+    """A canary that runs or is parked."""
+
+    percent: int
+    """The candidate's share of the users."""
+    parked: str
+    """Why it waits for a person, empty while it runs."""
+    remedy: str
+    """What that person can do."""
+    evidence: Evidence | None
+    """What was known at the last save; None before it got its first share."""
+    words: tuple[str, ...] = ()
+    """The same for people."""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -69,6 +91,8 @@ class Status(msgspec.Struct, frozen=True):
     """A state file that can't be understood: deploys are refused because of it."""
     recovery: tuple[RecoveryStatus, ...] = ()
     """What each command would do about an interrupted run."""
+    canary: CanaryStatus | None = None
+    """The canary that runs or is parked."""
 
 
 async def status(world: World) -> Status:
@@ -109,7 +133,19 @@ async def status(world: World) -> Status:
         holder=f"{owner.user}@{owner.host} (pid {owner.pid}): {owner.purpose}, since {owner.since}" if owner else "",
         problem=_problem(world),
         recovery=await _recovery(world, under_way) if under_way and not owner and engine == "ok" else (),
+        canary=_canary(world, under_way) if under_way and under_way.plan.judged else None,
     )
+
+
+def _canary(world: World, run: Run) -> CanaryStatus:
+    reason, remedy = (run.parking.reason, run.parking.remedy) if run.parking else ("", "")
+    session = None
+    with contextlib.suppress(NselfError):  # commands that need it say what is wrong with it
+        session = load(world, run)
+    if session is None:
+        return CanaryStatus(run.percent, reason, remedy, None)
+    found = explained(session)
+    return CanaryStatus(session.percent, reason, remedy, found, evidence_words(found))
 
 
 async def _on_engine(world: World) -> LockOwner | None:
@@ -126,7 +162,7 @@ _WISHES = {"nself deploy resume": Wish.RESUME, "nself deploy abort": Wish.ABORT,
 async def _recovery(world: World, run: Run) -> tuple[RecoveryStatus, ...]:
     found = await standing(world, run)
     decisions = {command: decide(run, found, wish) for command, wish in _WISHES.items()}
-    return tuple(RecoveryStatus(command, made.finish, made.why) for command, made in decisions.items())
+    return tuple(RecoveryStatus(command, made.finish, made.why, made.waits) for command, made in decisions.items())
 
 
 def _problem(world: World) -> str:
@@ -162,10 +198,16 @@ def run_status(run: Run) -> RunStatus:
         run.plan.release,
         run.plan.previous_release,
         run.started_at,
-        run.outcome.value if run.outcome and run.phase is Phase.ENDED else "interrupted",
+        _outcome(run),
         error,
         step.name if step else "",
     )
+
+
+def _outcome(run: Run) -> str:
+    if run.outcome is not None and run.phase is Phase.ENDED:
+        return run.outcome.value
+    return "parked" if run.waits else "interrupted"
 
 
 def history(store: Store, limit: int) -> list[RunStatus]:

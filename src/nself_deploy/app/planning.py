@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from nself_deploy.app import observe, recording
 from nself_deploy.app.world import World
-from nself_deploy.core.model import PinnedImage, Release, Role
-from nself_deploy.core.plan import Plan, Timing, plan_blue_green
+from nself_deploy.core.model import PinnedImage, Project, Release, Role, Strategy
+from nself_deploy.core.plan import Facts, Plan, Timing
+from nself_deploy.core.plan_canary import Canary, plan_canary, plan_directly
 from nself_deploy.core.release import GitInfo, make_release
 
 UNKNOWN = "sha256:unknown"
 
 
-async def preview(world: World, timing: Timing, target: str) -> Plan:
+class Wanted(msgspec.Struct, frozen=True):
+    """How a release takes over."""
+
+    strategy: Strategy
+    timing: Timing
+    target: str
+    canary: Canary
+
+
+def make_plan(project: Project, release: Release, facts: Facts, wanted: Wanted) -> Plan:
+    """The plan of a deploy with the strategy that is asked for."""
+    plan = plan_canary if wanted.strategy is Strategy.CANARY else plan_directly
+    return plan(project, release, facts, wanted.timing, wanted.target, wanted.canary)
+
+
+async def preview(world: World, wanted: Wanted) -> Plan:
     """The plan of a deploy with what is known now; images that would be built count as new."""
-    recording.check_states(world, target)
+    recording.check_states(world, wanted.target)
     facts = await observe.observe(world)
     release = await _release(world)
     known = world.store.release_by_fingerprint(release.fingerprint)
-    return plan_blue_green(world.project, known or release, facts, timing, target)
+    return make_plan(world.project, known or release, facts, wanted)
 
 
 async def _release(world: World) -> Release:

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import msgspec
 
 from nself_deploy.core.lock_rules import LockOwner, Patience
+from nself_deploy.core.log_moves import Move
+from nself_deploy.core.log_position import LogPosition, LogRead
 from nself_deploy.core.model import Container, PinnedImage, Probe, Release, Route, Slot, SlotNetwork, Split
 from nself_deploy.core.routing import TreeSpec
 from nself_deploy.errors import RouterError
@@ -197,6 +199,33 @@ class Router(Protocol):
         """One GET to a slot's service, sent by nginx itself over the route's upstream."""
 
 
+class RequestLog(Protocol):
+    """The router's access log, as requests that a judge takes."""
+
+    def end(self) -> LogPosition:
+        """Where the log ends now; ConfigError or InfrastructureError when it can't be read."""
+
+    def read(self, position: LogPosition) -> LogRead:
+        """What was added since, at most a few MB at a time; never raises for what is wrong with the log."""
+
+
+class LogView(msgspec.Struct, frozen=True):
+    """How the access log is looked at: for one canary."""
+
+    candidate: Slot
+    moves: tuple[Move, ...]
+    """The split that was in force before, and all that followed."""
+    began: float
+    """When the candidate got its first share, in seconds since 1970."""
+    salt: str
+    """What clients are hashed with."""
+    patience_s: float | None = None
+    """After how long a client that went away says that it waited too long; None: the usual."""
+
+
+RequestLogs = Callable[[LogView], RequestLog]
+
+
 class Prober(Protocol):
     """HTTP probes straight at a container."""
 
@@ -269,12 +298,17 @@ __all__ = [
     "ImageInfo",
     "Lock",
     "LockOwner",
+    "LogPosition",
+    "LogRead",
+    "LogView",
     "PinnedImage",
     "Probe",
     "ProbeAnswer",
     "Prober",
     "Progress",
     "Release",
+    "RequestLog",
+    "RequestLogs",
     "Router",
     "RouterState",
 ]

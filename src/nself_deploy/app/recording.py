@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
+from nself_deploy.app.judging import forget
 from nself_deploy.app.traffic import save_split
 from nself_deploy.app.world import World
 from nself_deploy.core.effects import Record
 from nself_deploy.core.machine import Phase, Run
-from nself_deploy.core.model import Slot, Split
+from nself_deploy.core.model import Slot, Split, Strategy
 from nself_deploy.core.plan import Kind
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
 from nself_deploy.core.state import BLUE_GREEN_STATE_FILE, RollbackState, StrategyState, parse_time
@@ -50,7 +51,7 @@ async def record(world: World, effect: Record, run: Run) -> str:
             started_at=parse_time(run.started_at),
             completed_at=parse_time(now),
             success=success,
-            canary_percent=0,
+            canary_percent=100 if success and run.plan.strategy is Strategy.CANARY else 0,
             rolled_back=run.rolled_back,
             error="" if success or run.failure is None else run.failure.message,
             blue_green_state_file=BLUE_GREEN_STATE_FILE,
@@ -58,6 +59,7 @@ async def record(world: World, effect: Record, run: Run) -> str:
     )
     if success:
         _save_rollback_records(world, run, now)
+    forget(world, run)
     if effect.standby is None:
         await world.router.record(on=False)
     return f"{effect.live or 'nothing'} is live" + (f", {effect.standby} is warm" if effect.standby else "")

@@ -14,11 +14,12 @@ from nself_deploy.app.executor import Executor
 from nself_deploy.app.runner import REQUEST_POLL_S, Runner, request_key
 from nself_deploy.app.world import World
 from nself_deploy.core import machine
+from nself_deploy.core.asking import ask_key
 from nself_deploy.core.document import StepLine
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import StepStatus
 from nself_deploy.core.recovery import Decision, Standing, Wish, decide
-from nself_deploy.errors import NselfError
+from nself_deploy.errors import NselfError, Parked
 
 
 class Recovered(msgspec.Struct, frozen=True):
@@ -34,19 +35,25 @@ async def recover(world: World, interrupted: asyncio.Event, wish: Wish) -> Recov
     """Finish or undo a run whose process died; None when there is none. The caller holds the lock.
 
     Raises:
+        Parked: a person has to decide about it.
         NselfError: it can't be put right now; it stays in the journal, and the next command tries again.
     """
     run = world.store.unfinished()
     if run is None:
         return None
     decision = decide(run, await standing(world, run), wish)
-    name = f"Put right the interrupted {run.plan.kind} {run.id}"
+    if decision.waits and run.phase is machine.Phase.PARKED:
+        raise parked_error(run)
+    name = f"{'Decide about the parked' if run.waits else 'Put right the interrupted'} {run.plan.kind} {run.id}"
     world.watcher(StepLine(name, StepStatus.RUNNING))
     world.watcher(line := StepLine(name, StepStatus.DONE, detail=decision.words))
-    world.store.set_meta(request_key(run), "")  # an abort that its dead process was asked for: `wish` decides now
+    for key in (request_key(run), ask_key(run.id)):
+        world.store.set_meta(key, "")  # what its dead process was asked for: `wish` decides now
     world.store.record(run, "note", "", f"{wish.value} by {world.user}: {decision.words}")
     event = machine.Resumed(decision.finish, world.user if wish is Wish.ABORT else "")
     run = await Runner(world, Executor(world).perform, interrupted).run(run, event)
+    if run.phase is machine.Phase.PARKED:
+        raise parked_error(run)
     if not run.ended:
         failure = run.failure
         raise NselfError(
@@ -55,6 +62,16 @@ async def recover(world: World, interrupted: asyncio.Event, wish: Wish) -> Recov
             evidence=failure.evidence if failure else (),
         )
     return Recovered(run, decision, line)
+
+
+def parked_error(run: Run) -> Parked:
+    """Why a run waits, and what a person can do."""
+    parking = run.parking or machine.Parking("it waits")
+    return Parked(
+        f"The {run.plan.strategy} {run.plan.kind} of {run.plan.release} is parked: {parking.reason}.",
+        parking.remedy or "nself deploy resume goes on with it, abort undoes it.",
+        evidence=parking.evidence,
+    )
 
 
 async def standing(world: World, run: Run) -> Standing:

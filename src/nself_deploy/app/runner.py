@@ -15,7 +15,7 @@ from nself_deploy.core import machine
 from nself_deploy.core.document import step_line
 from nself_deploy.core.effects import Effect
 from nself_deploy.core.machine import Event, Failure, Run
-from nself_deploy.errors import Exit, InfrastructureError, Interrupted, Locked, NselfError, Unhealthy
+from nself_deploy.errors import Exit, InfrastructureError, Interrupted, Locked, NselfError, Parked, Unhealthy
 
 REQUEST_POLL_S = 0.3
 """How often the process that works on a run looks whether another terminal asks to abort it."""
@@ -84,6 +84,9 @@ class Runner:
             if stoppable and stop.done():
                 return machine.Interrupt("interrupted by a person", time.monotonic() - start)
             return machine.Done(time.monotonic() - start, detail)
+        except Parked as error:
+            parking = machine.Parking(error.what, error.verdict, error.back, error.remedy, error.evidence)
+            return machine.Park(parking, time.monotonic() - start)
         except NselfError as error:
             return machine.Failed(failure_of(error), time.monotonic() - start)
         finally:
@@ -178,5 +181,7 @@ def _words(event: Event) -> str:
             return failure.message
         case machine.Interrupt(reason, _):
             return reason
+        case machine.Park(parking, _):
+            return f"parked: {parking.reason}"
         case _:
             return type(event).__name__

@@ -58,6 +58,8 @@ class DeployGroup(click.Group):
         "history": "nself_deploy.cli.observe:history",
         "audit": "nself_deploy.cli.audit:audit",
         "rollback": "nself_deploy.cli.release:rollback",
+        "promote": "nself_deploy.cli.release:promote",
+        "pause": "nself_deploy.cli.release:pause",
         "resume": "nself_deploy.cli.release:resume",
         "abort": "nself_deploy.cli.release:abort",
         "doctor": "nself_deploy.cli.doctor:doctor",

@@ -12,23 +12,51 @@ from nself_deploy.errors import UsageError
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEPLOY_OPTIONS = (
-    ("--strategy", "strategy", "NAME", "How the new version takes over: blue-green (the default)."),
+    ("--strategy", "strategy", "NAME", "How the new version takes over: blue-green (the default) or canary."),
     ("--health-timeout", "health_timeout_s", "TIME", "How long the new version may take to be healthy [30s]."),
     ("--min-uptime", "min_uptime_s", "TIME", "How long it must have run before it gets traffic [7s]."),
     ("--drain", "drain_s", "TIME", "How long requests to the old version may take to end [60s]."),
     ("--standby", "standby_s", "TIME", "How long the old version stays warm for a rollback; 0 stops it [10m]."),
+)
+CANARY_OPTIONS = (
+    ("--canary", "initial_percent", "N", "First share of a canary in percent, then 50 and 100 [10]."),
+    ("--steps", "steps", "LIST", "All shares of a canary, such as 10,50,100 or 10:1m,25:2m,50:2m,100."),
+    (
+        "--soak",
+        "soak_minutes",
+        "TIME",
+        "How long the first share of a canary is watched; a plain number is minutes [5m].",
+    ),
+    ("--error-threshold", "error_threshold_pct", "PERCENT", "Error rate that is unacceptable in itself [1.0]."),
+    ("--bake", "bake_s", "TIME", "How long it is watched with all the traffic; the canary's default is 10m [0s]."),
 )
 """Word, setting, placeholder, help. TIME is a number with its unit: 500ms, 90s, 5m, 1h30m; without a unit, seconds."""
 
 
 def value_options() -> frozenset[str]:
     """Words that are followed by a value, in any command."""
-    return frozenset({word for word, *_ in DEPLOY_OPTIONS} | {"-C", "--to", "--limit", "--wait", "--noted"})
+    words = {word for word, *_ in (*DEPLOY_OPTIONS, *CANARY_OPTIONS)}
+    return frozenset(words | {"-C", "--to", "--limit", "--wait", "--noted", "--reason"})
 
 
 def deploy_options(command: F) -> F:
     """Settings of a deploy. Values are text here; they are checked where all settings are (flag, environment, file)."""
-    for word, _, metavar, text in reversed(DEPLOY_OPTIONS):
+    return _with(command, DEPLOY_OPTIONS)
+
+
+def canary_options(command: F) -> F:
+    """Settings of a canary, likewise."""
+    return _with(command, CANARY_OPTIONS)
+
+
+def keep_failed_option(command: F) -> F:
+    """`--keep-failed`. No setting: it changes nothing for users."""
+    text = "Keep the containers of a new version that failed, without traffic, to look at them."
+    return click.option("--keep-failed", is_flag=True, help=text)(command)
+
+
+def _with(command: F, options: tuple[tuple[str, str, str, str], ...]) -> F:
+    for word, _, metavar, text in reversed(options):
         command = click.option(word, metavar=metavar, help=text)(command)
     return command
 
@@ -56,5 +84,6 @@ def common(command: F) -> F:
 
 def flags_of(options: dict[str, Any]) -> dict[str, object]:
     """The options that were given, by the names of settings."""
-    names = {word.removeprefix("--").replace("-", "_"): setting for word, setting, *_ in DEPLOY_OPTIONS}
+    known = (*DEPLOY_OPTIONS, *CANARY_OPTIONS)
+    names = {word.removeprefix("--").replace("-", "_"): setting for word, setting, *_ in known}
     return {setting: options[name] for name, setting in names.items() if options.get(name) is not None}

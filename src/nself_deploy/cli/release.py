@@ -10,18 +10,34 @@ from typing import Any
 import click
 
 from nself_deploy.cli.group import DeployCommand
-from nself_deploy.cli.options import common, deploy_options, flags_of, wait_option
+from nself_deploy.cli.options import (
+    canary_options,
+    common,
+    deploy_options,
+    flags_of,
+    keep_failed_option,
+    wait_option,
+)
 
 
 @click.command(cls=DeployCommand, hidden=True)
 @click.argument("target", required=False)
 @deploy_options
+@canary_options
+@keep_failed_option
 @wait_option
 @click.option("--dry-run", is_flag=True, help="Print the plan and do nothing (the same as plan).")
 @click.option("-y", "--yes", "--force", "yes", is_flag=True, help="Don't ask, also not for prod.")
 @common
 def run(
-    target: str | None, dry_run: bool, yes: bool, wait_s: float, as_json: bool, directory: str, **options: Any
+    target: str | None,
+    dry_run: bool,
+    yes: bool,
+    keep_failed: bool,
+    wait_s: float,
+    as_json: bool,
+    directory: str,
+    **options: Any,
 ) -> int:
     """Bring the present version of the project live."""
     from nself_deploy.cli import running
@@ -29,12 +45,13 @@ def run(
     flags = {**flags_of(options), "target": target}
     if dry_run:
         return running.plan(flags, directory, as_json=as_json)
-    return running.deploy(flags, directory, as_json=as_json, yes=yes, wait_s=wait_s)
+    return running.deploy(flags, directory, as_json=as_json, yes=yes, keep_failed=keep_failed, wait_s=wait_s)
 
 
 @click.command(short_help="Show what a deploy would do, and why.")
 @click.argument("target", required=False)
 @deploy_options
+@canary_options
 @common
 def plan(target: str | None, as_json: bool, directory: str, **options: Any) -> int:
     """Show what a deploy would do, and why. Nothing is built, pulled, started or written.
@@ -69,15 +86,18 @@ def rollback(
     return running.rollback(flags, directory, as_json=as_json, yes=yes, to=to, wait_s=wait_s)
 
 
-@click.command(short_help="Finish a deploy whose process died, or undo it if it can't be.")
+@click.command(short_help="Go on with a parked canary, or a deploy whose process died.")
 @wait_option
 @common
 def resume(as_json: bool, directory: str, wait_s: float) -> int:
-    """Finish a deploy or rollback whose process died (a power cut, a lost machine, kill -9), from where it was.
+    """Go on with a canary that is parked, or finish a deploy or rollback whose process died, from where it was.
 
-    The new version must prove healthy anew. When it can't be finished it is undone, and users stay on, or return to,
-    the previous release (exit status 5). Nothing to resume is no error. The next deploy does the same by itself, but
-    prefers to undo what no user has seen; status says what would be done.
+    A canary that lacked evidence gets more time at its share; one that lost its share is judged anew, from the first
+    share on.
+
+    After a power cut, a lost machine or kill -9 the new version must prove healthy anew. When it can't be finished it
+    is undone, and users stay on, or return to, the previous release (exit status 5). Nothing to resume is no error.
+    The next deploy does the same by itself, but prefers to undo what no user has seen; status says what would be done.
     """
     from nself_deploy.cli import recovering
 
@@ -88,7 +108,7 @@ def resume(as_json: bool, directory: str, wait_s: float) -> int:
 @wait_option
 @common
 def abort(as_json: bool, directory: str, wait_s: float) -> int:
-    """Undo a deploy or rollback: one that runs in another terminal, or one whose process died.
+    """Undo a deploy or rollback: one that runs in another terminal, one that is parked, or whose process died.
 
     Users stay on, or return to, the release that was live before it. A deploy that has proved itself under traffic is
     past that: it is finished, and the exit status is 4; nself deploy rollback goes back. Nothing to abort is no error.
@@ -96,6 +116,37 @@ def abort(as_json: bool, directory: str, wait_s: float) -> int:
     from nself_deploy.cli import recovering
 
     return recovering.abort(directory, as_json=as_json, wait_s=wait_s)
+
+
+@click.command(short_help="Park a canary that runs at its present share.")
+@common
+def pause(as_json: bool, directory: str) -> int:
+    """Park a canary that runs in another terminal: it keeps its present share, and nobody watches it.
+
+    That terminal's command ends with status 7. What is known is kept: resume goes on from there, promote gives it the
+    next share, abort takes it back.
+    """
+    from nself_deploy.cli import asking
+
+    return asking.pause(directory, as_json=as_json)
+
+
+@click.command(short_help="Give a canary its next share, or all of the traffic, now.")
+@click.option("--full", is_flag=True, help="All of the traffic, not only the next share.")
+@click.option("--accept-inconclusive", "accept", is_flag=True, help="Also without proof; needs --reason.")
+@click.option("--reason", default="", metavar="TEXT", help="Why; kept in the audit trail.")
+@wait_option
+@common
+def promote(full: bool, accept: bool, reason: str, wait_s: float, as_json: bool, directory: str) -> int:
+    """Give a canary its next share now: one that runs in another terminal, or one that is parked.
+
+    What is shown to be good enough for that share goes on at once, without the rest of its time. What is not is
+    refused with status 4 and what is missing, unless --accept-inconclusive says that it is accepted and --reason why.
+    While it bakes with all of the traffic, the bake ends.
+    """
+    from nself_deploy.cli import asking
+
+    return asking.promote(directory, full=full, accept=accept, reason=reason, as_json=as_json, wait_s=wait_s)
 
 
 @click.command(hidden=True)

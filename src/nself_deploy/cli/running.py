@@ -20,6 +20,7 @@ from nself_deploy.app import deploy as use_cases
 from nself_deploy.app.deploy import Result
 from nself_deploy.app.locking import held, is_warm
 from nself_deploy.app.planning import preview
+from nself_deploy.app.recovery import parked_error
 from nself_deploy.app.standby import recorded, wait_and_expire
 from nself_deploy.app.world import World
 from nself_deploy.cli.group import DeployGroup
@@ -33,18 +34,18 @@ from nself_deploy.core.document import (
     run_document,
     unchanged_document,
 )
-from nself_deploy.core.machine import Phase, Run
-from nself_deploy.core.model import Strategy
+from nself_deploy.core.machine import Outcome, Phase, Run
+from nself_deploy.core.model import StepStatus, Strategy
 from nself_deploy.core.plan import Plan
 from nself_deploy.core.settings import Settings
 from nself_deploy.errors import Exit, GateRefused, NselfError, UsageError
 
-AVAILABLE = (Strategy.BLUE_GREEN,)
+AVAILABLE = (Strategy.BLUE_GREEN, Strategy.CANARY)
 ENDING = (signal.SIGINT, signal.SIGTERM)
 STOPPED = "Stopped at once. nself deploy status shows what is left; the next command puts it right.\n"
 TARGETS = ("local", "staging", "prod")
 
-UseCase = Callable[[World, Settings, asyncio.Event, Callable[[Plan], None]], Awaitable[Result]]
+UseCase = Callable[[wiring.Opened, asyncio.Event, Callable[[Plan], None]], Awaitable[Result]]
 
 
 def plan(flags: dict[str, Any], directory: str, *, as_json: bool) -> int:
@@ -54,7 +55,8 @@ def plan(flags: dict[str, Any], directory: str, *, as_json: bool) -> int:
     async def go() -> PlanDocument:
         async with wiring.open_world(directory, flags, write=False) as opened:
             _check(opened.settings)
-            made = await preview(opened.world, opened.timing, opened.settings.target)
+            _check_canary(opened.settings)
+            made = await preview(opened.world, opened.wanted())
             settings = tuple(SettingLine(s.name, s.value, s.origin) for s in opened.settings.listing())
             return plan_document(made, opened.world.project, settings)
 
@@ -66,11 +68,13 @@ def plan(flags: dict[str, Any], directory: str, *, as_json: bool) -> int:
     return int(Exit.OK)
 
 
-def deploy(flags: dict[str, Any], directory: str, *, as_json: bool, yes: bool, wait_s: float = 0.0) -> int:
+def deploy(
+    flags: dict[str, Any], directory: str, *, as_json: bool, yes: bool, keep_failed: bool = False, wait_s: float = 0.0
+) -> int:
     """Bring the present version live."""
 
-    async def go(world: World, settings: Settings, stop: asyncio.Event, ask: Callable[[Plan], None]) -> Result:
-        return await use_cases.deploy(world, wiring.timing_of(settings), settings.target, stop, ask)
+    async def go(opened: wiring.Opened, stop: asyncio.Event, ask: Callable[[Plan], None]) -> Result:
+        return await use_cases.deploy(opened.world, opened.wanted(keep_failed=keep_failed), stop, ask)
 
     return _changing(flags, directory, "deploy", go, as_json=as_json, yes=yes, hold=Hold(wait_s))
 
@@ -78,8 +82,8 @@ def deploy(flags: dict[str, Any], directory: str, *, as_json: bool, yes: bool, w
 def rollback(flags: dict[str, Any], directory: str, *, as_json: bool, yes: bool, to: str, wait_s: float = 0.0) -> int:
     """Go back to the previous release, or to the one named."""
 
-    async def go(world: World, settings: Settings, stop: asyncio.Event, ask: Callable[[Plan], None]) -> Result:
-        return await use_cases.rollback(world, wiring.timing_of(settings), settings.target, stop, ask, to=to)
+    async def go(opened: wiring.Opened, stop: asyncio.Event, ask: Callable[[Plan], None]) -> Result:
+        return await use_cases.rollback(opened.world, opened.timing, opened.settings.target, stop, ask, to=to)
 
     hold = Hold(wait_s, lambda world: is_warm(world, to))
     return _changing(flags, directory, "rollback", go, as_json=as_json, yes=yes, hold=hold)
@@ -124,11 +128,12 @@ def _changing(
             settings, world = opened.settings, opened.world
             on_signals(stop, lines, world.store.unfinished)
             _check(settings)
+            _check_canary(settings)
             world.watcher, world.progress, world.note = lines.step, lines.progress, lines.note
             words, target = f"{purpose} ({settings.target})", settings.target
             async with held(world, words, target, stop, wait_s=hold.wait_s, warm=hold.warm(world)):
                 result = await use_case(
-                    world, settings, stop, lambda made: _gate(made, settings.target, lines, as_json=as_json, yes=yes)
+                    opened, stop, lambda made: _gate(made, settings.target, lines, as_json=as_json, yes=yes)
                 )
             return result, str(world.root)
 
@@ -141,20 +146,36 @@ def _report(result: Result, duration_ms: int, root: str, lines: Lines, *, as_jso
         if as_json:
             print_json(unchanged_document(result.plan, result.before, duration_ms))
         return int(Exit.OK)
-    run, status = result.run, exit_status(result.run)
+    if as_json:
+        print_json(run_document(result.run, result.before, duration_ms))
+    return int(tell_result(result, root, lines, f" after {duration_ms / 1000:.1f} s"))
+
+
+def tell_result(result: Result, root: str, lines: Lines, after: str = "") -> Exit:
+    """Say how a run ended, or why it waits; its exit status."""
+    run = result.run
+    if run is None:
+        return Exit.OK
+    status = exit_status(run)
     if status is Exit.OK:
         wiring.schedule_expiry(result.plan, root)
-    if as_json:
-        print_json(run_document(run, result.before, duration_ms))
-    if status is Exit.OK:
-        lines.note(f"Live: {run.plan.release} in {run.plan.candidate} after {duration_ms / 1000:.1f} s.")
+        lines.note(f"Live: {run.plan.release} in {run.plan.candidate}{after}.")
+    elif run.waits:
+        print_error(parked_error(run))
     elif run.failure is not None:
         failure = run.failure
         print_error(NselfError(failure.message, failure.remedy, evidence=failure.evidence))
         where = f"traffic is on {run.plan.live}" if run.plan.live else "nothing is live"
         words = "everything was undone" if run.ended else "not everything could be undone; the next command goes on"
-        emit(sys.stderr, f"  {where}; {words}.\n")
-    return int(status)
+        emit(sys.stderr, f"  {where}; {words}{_kept(run)}.\n")
+    return status
+
+
+def _kept(run: Run) -> str:
+    """Where a candidate is that was kept."""
+    begun = any(s.key == "start" and s.status is not StepStatus.SKIPPED for s in run.steps)
+    kept = run.ended and run.outcome is Outcome.FAILED and run.plan.keep_failed and begun
+    return f"; the containers in {run.plan.candidate} were kept, without traffic" if kept else ""
 
 
 def _needs_yes(target: str, *, as_json: bool, yes: bool) -> bool:
@@ -198,7 +219,7 @@ def _check(settings: Settings) -> None:
     if settings.strategy not in AVAILABLE:
         raise UsageError(
             f"This version can't deploy with the strategy {settings.strategy.value} yet.",
-            f"Use --strategy {AVAILABLE[0].value}.",
+            f"Use --strategy {' or '.join(AVAILABLE)}.",
             where=settings.place("strategy"),
         )
     if settings.target not in TARGETS:
@@ -207,6 +228,17 @@ def _check(settings: Settings) -> None:
             f"There is no command and no target {settings.target!r}.",
             f"{_meant(settings.target, commands)}Targets: {', '.join(TARGETS)}. Commands: {', '.join(commands)}.",
         )
+
+
+def _check_canary(settings: Settings) -> None:
+    """Nothing is asked for that would have no effect."""
+    if settings.strategy is Strategy.CANARY:
+        return
+    fields = ["initial_percent", "steps", "soak_minutes"] + ([] if settings.bake_s else ["error_threshold_pct"])
+    idle = next((settings.place(field) for field in fields if settings.origins.get(field) == "flag"), "")
+    if idle:
+        what = f"{idle} has no effect with the strategy {settings.strategy}."
+        raise UsageError(what, "Add --strategy canary, or leave it out.", where=idle)
 
 
 def _meant(word: str, commands: list[str]) -> str:

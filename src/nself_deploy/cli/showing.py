@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from nself_deploy.app.inspect import RunStatus, SlotStatus, Status
+from nself_deploy.app.inspect import CanaryStatus, RecoveryStatus, RunStatus, SlotStatus, Status
 from nself_deploy.cli.output import Lines, printable
 from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.document import PlanDocument
@@ -37,11 +37,28 @@ def show_status(found: Status, lines: Lines) -> None:
     if running is not None and found.holder:
         lines.note(f"under way: {running.kind} of {running.release}, at {running.step!r}, by {found.holder}")
     elif running is not None:
-        lines.note(f"interrupted: {running.kind} of {running.release}, at {running.step!r}")
-        ways = [(r.command, f"{'finishes' if r.finish else 'undoes'} it", r.why) for r in found.recovery]
-        lines.table(ways)
+        lines.note(f"{running.outcome}: {running.kind} of {running.release}, at {running.step!r}")
+        lines.table([(r.command, _way(r), r.why) for r in found.recovery])
     elif found.holder:
         lines.note(f"under way: {found.holder}")
+    if found.canary is not None:
+        _show_canary(found.canary, lines)
+
+
+def _way(recovery: RecoveryStatus) -> str:
+    if recovery.waits:
+        return "is refused"
+    return "goes on with it" if recovery.finish else "undoes it"
+
+
+def _show_canary(canary: CanaryStatus, lines: Lines) -> None:
+    verdict = f", {canary.evidence.verdict}: {canary.evidence.reason}" if canary.evidence else ""
+    lines.note(f"canary: {canary.percent} %{verdict}")
+    lines.list(canary.words)
+    if canary.parked:
+        lines.note(f"parked: {canary.parked}")
+    if canary.remedy:
+        lines.list([f"-> {canary.remedy}"])
 
 
 def show_history(runs: list[RunStatus], lines: Lines) -> None:

@@ -30,6 +30,8 @@ Detail = str | int | bool | list[str]
 
 LOCK_TAKE_OVER = "lock-take-over"
 """Type of the event that the lock of an owner who is gone was taken. A run's end is called like its kind."""
+PROMOTION = "promote"
+"""Type of the event that a person moved a canary on."""
 
 
 class Trigger(StrEnum):
@@ -141,6 +143,32 @@ def run_ended(run: Run, now: str, trigger: Trigger) -> AuditEvent:
             "steps": steps,
         },
         id=f"{run.id}-{plan.kind.value}",
+    )
+
+
+def promoted(run: Run, by: str, reason: str, evidence: Sequence[str]) -> AuditEvent:
+    """A note that a person moved a canary on.
+
+    Args:
+        run: the canary.
+        by: who asked.
+        reason: why it may go on without proof; empty when there was proof.
+        evidence: what was known of it.
+    """
+    return AuditEvent(
+        event_type=PROMOTION,
+        environment=run.plan.target,
+        outcome="done",
+        reason=reason,
+        prior_version=run.plan.previous_release,
+        metadata={
+            "run": run.id,
+            "release": run.plan.release,
+            "by": by,
+            "percent": run.percent,
+            "proved": not reason,
+            "evidence": list(evidence),
+        },
     )
 
 

@@ -42,7 +42,7 @@ def _found(facts: Facts) -> Iterator[Finding]:
         yield from (msgspec.structs.replace(finding, fix=None) for finding in _without_journal(facts))
         return
     if facts.unfinished is not None:
-        yield _interrupted(facts)
+        yield _parked(facts.unfinished) if _waits(facts, facts.unfinished) else _interrupted(facts)
         yield from state_findings(facts)
         yield from around.leftover_findings(facts)
         yield from around.router_findings(facts) if facts.engine is None else ()
@@ -113,6 +113,18 @@ def _under_way(facts: Facts, holder: LockFacts) -> Finding:
     )
 
 
+def _parked(run: Run) -> Finding:
+    parking = run.parking
+    return Finding(
+        "run-parked",
+        Severity.WARNING,
+        f"The {run.plan.strategy} {run.plan.kind} of release {run.plan.release} is parked: "
+        f"{parking.reason if parking else 'it waits'}.",
+        "Only a person can decide about it, and other deploys are refused. The rest is looked at when that is done.",
+        "nself deploy resume goes on with it, promote gives it the next share, abort undoes it",
+    )
+
+
 def _interrupted(facts: Facts) -> Finding:
     run = facts.unfinished
     assert run is not None
@@ -127,6 +139,10 @@ def _interrupted(facts: Facts) -> Finding:
         "Put it right: nself deploy doctor --fix, or nself deploy resume, which rather finishes it, or abort",
         Recover(),
     )
+
+
+def _waits(facts: Facts, run: Run) -> bool:
+    return run.waits and (facts.engine is not None or decide(run, _standing(facts, run), Wish.ONWARD).waits)
 
 
 def _standing(facts: Facts, run: Run) -> Standing:

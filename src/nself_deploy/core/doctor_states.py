@@ -10,6 +10,7 @@ import msgspec
 from nself_deploy.core.doctor_facts import SLOTS, Facts
 from nself_deploy.core.findings import Finding, Severity, WriteStates
 from nself_deploy.core.machine import Outcome, Run
+from nself_deploy.core.model import Strategy
 from nself_deploy.core.slot_records import SlotRecord
 from nself_deploy.core.state import (
     BLUE_GREEN_STATE_FILE,
@@ -67,11 +68,15 @@ def _deploy(facts: Facts) -> StrategyState | None:
         started_at=_time(run.started_at),
         completed_at=_completed(run, facts.slots[facts.live], old),
         success=success,
-        canary_percent=old.canary_percent if _same_run(run, old) else 0,
+        canary_percent=old.canary_percent if _same_run(run, old) else _percent(run),
         rolled_back=run.rolled_back,
         error=old.error if _same_run(run, old) else "" if success or not run.failure else run.failure.message,
         blue_green_state_file=BLUE_GREEN_STATE_FILE,
     )
+
+
+def _percent(run: Run) -> int:
+    return run.percent if run.plan.strategy is Strategy.CANARY else 0
 
 
 def _same_run(run: Run, old: StrategyState) -> bool:

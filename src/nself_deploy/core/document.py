@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from nself_deploy.core.effects import Bake, Judge
+from nself_deploy.core.evidence import Verdict
 from nself_deploy.core.machine import Outcome, Run, StepState
 from nself_deploy.core.model import Project, StepStatus
 from nself_deploy.core.plan import Plan
@@ -78,9 +80,28 @@ def run_document(run: Run, before: tuple[StepLine, ...] = (), duration_ms: int =
         duration_ms=duration_ms,
         success=success,
         rolled_back=run.rolled_back,
-        final_percent=100 if success and plan.candidate else 0,
-        error="" if success or run.failure is None else run.failure.message,
+        final_percent=run.percent if run.ended or run.waits else 0,
+        error=_error(run),
+        verdict=_verdict(run),
     )
+
+
+def _error(run: Run) -> str:
+    if run.parking is not None:
+        return run.parking.reason
+    return "" if run.outcome is Outcome.DONE or run.failure is None else run.failure.message
+
+
+def _verdict(run: Run) -> str | None:
+    """What the candidate's judge said last; None when nobody judged it."""
+    if run.parking is not None:
+        return run.parking.verdict or Verdict.INCONCLUSIVE.value
+    states = {state.key: state for state in run.steps}
+    judged = [states[step.key] for step in run.plan.steps if isinstance(step.effect, Judge | Bake)]
+    if any(state.status is StepStatus.UNHEALTHY for state in judged):
+        return Verdict.FAIL.value
+    words = [state.detail.partition(":")[0] for state in judged if state.status is StepStatus.DONE]
+    return next((word for word in reversed(words) if word in set(Verdict)), None)
 
 
 def unchanged_step(plan: Plan, seconds: float = 0.0) -> StepLine:
@@ -111,6 +132,13 @@ def nothing_document(target: str = "local", strategy: str = "") -> Document:
     return Document(target, strategy, "", "", (line,), 0, success=True, rolled_back=False, final_percent=0, error="")
 
 
+def answer_document(run: Run, line: StepLine) -> Document:
+    """The document of a command that asked something of a run; its only step is the answer."""
+    found = run_document(run)
+    done = line.status is StepStatus.DONE
+    return msgspec.structs.replace(found, steps=(line,), success=done, error="" if done else line.detail)
+
+
 def plan_document(plan: Plan, project: Project, settings: tuple[SettingLine, ...]) -> PlanDocument:
     """What `plan --json` prints."""
     return PlanDocument(
@@ -137,6 +165,8 @@ def plan_document(plan: Plan, project: Project, settings: tuple[SettingLine, ...
 
 def exit_status(run: Run) -> Exit:
     """The exit status of a finished (or stuck) run."""
+    if run.waits:
+        return Exit.PARKED
     if run.outcome is Outcome.DONE:
         return Exit.OK
     if run.outcome is Outcome.INTERRUPTED:

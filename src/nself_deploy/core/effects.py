@@ -85,6 +85,32 @@ class WatchLive(_Effect, frozen=True, tag="watch-live"):
     seconds: float
 
 
+class Smoke(_Effect, frozen=True, tag="smoke"):
+    """Requests straight at the candidate's containers were all answered well, before any user reached it."""
+
+    release: str
+    slot: Slot
+    probes: int
+
+
+class Judge(_Effect, frozen=True, tag="judge"):
+    """The candidate was watched under its share, and may be given the next one. Goes on where it was cut short."""
+
+    slot: Slot
+    percent: int
+    """Its share now."""
+    hold_s: float
+    """How long it keeps this share at least."""
+    next_percent: int
+
+
+class Bake(_Effect, frozen=True, tag="bake"):
+    """The release served everybody for a while, without failing more than allowed. Goes on where it was cut short."""
+
+    slot: Slot
+    seconds: float
+
+
 class HandOver(_Effect, frozen=True, tag="hand-over"):
     """Services that run only in the live slot were stopped in one and started in the other, in that order."""
 
@@ -136,6 +162,8 @@ Preparing = PrepareNetworks | StartShared | InstallRouter | RunJob
 """What has to be there before a slot starts."""
 Bringing = StartSlot | ProveHealth | ProbeWarm | MoveTraffic | WatchLive | HandOver
 """What brings a slot live."""
+Judging = Smoke | Judge | Bake
+"""What finds out how good a candidate is."""
 Ending = Drain | RemoveSlot | RetirePlain | KeepWarm | Record
 """What ends an old slot, and the run."""
-Effect = Preparing | Bringing | Ending
+Effect = Preparing | Bringing | Judging | Ending

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from nself_deploy.core.analysis import Mode, OnInconclusive, Unit
 from nself_deploy.core.model import Activate, Protocol, Role, Strategy
 
 KEY = "x-nself-deploy"
@@ -30,6 +31,8 @@ def _text(description: str, *, pattern: str | None = None, examples: list[Any] |
 _ABSOLUTE = r"^/[^\s]*$"
 _NAME = r"^[a-zA-Z0-9._-]+$"
 _HOST = r"^([A-Za-z0-9*._-]{1,253})?$"
+_STEPS = r"^ *[0-9]+(:[0-9a-z.]+)? *(, *[0-9]+(:[0-9a-z.]+)? *)*$"
+_QUANTILE = r"^p[0-9]{1,2}(\.[0-9]{1,2})?$"
 _STICKY = r"^(client|random|cookie:[A-Za-z0-9_]{1,64})$"
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -79,6 +82,57 @@ class ProbeKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout: Annotated[Duration | None, _lasting("100ms", "1m", "Limit of one request; default: 5s.")] = None
 
 
+class GraceKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long a hold waits for a comparison that says more."""
+
+    errors: Annotated[int, msgspec.Meta(ge=0, le=1000, description="So many more errors of the candidate.")] = 3
+    min: Annotated[Duration | None, _lasting("0s", "100s", "At least this long; default: 5s.")] = None
+    max: Annotated[Duration | None, _lasting("0s", "100s", "At most this long; default: 30s.")] = None
+
+
+class HoldKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a candidate is parked that misses the objective, though it may be no worse than the live slot."""
+
+    alpha: Annotated[float, _text("The probability that one is parked that keeps to the objective.")] = 0.001
+    grace: Annotated[GraceKeys | None, _text("How long it waits for a comparison that says more.")] = None
+
+
+class LatencyKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the times of answers are compared."""
+
+    cuts: Annotated[
+        tuple[Annotated[str, msgspec.Meta(pattern=_QUANTILE)], ...],
+        _text("Quantiles of the live slot's times at which they are compared; none: they are not.", examples=[["p50"]]),
+    ] = ("p50", "p90", "p99")
+    tolerance: Annotated[float, _text("So many times slower is still as fast.")] = 1.15
+    warmup: Annotated[Duration | None, _lasting("0s", "1h", "Not compared in the beginning; default: 30s.")] = None
+
+
+class AnalysisKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a canary is judged by the requests of its users."""
+
+    alpha: Annotated[float, _text("The probability that a healthy candidate is rolled back, at most.")] = 0.001
+    beta: Annotated[float, _text("The probability that an unacceptable one is promoted, at most.")] = 0.05
+    slo_error_rate: (
+        Annotated[float, _text("The error rate that is not acceptable in itself, 0 to 1; default: 0.01.")] | None
+    ) = None
+    hold: Annotated[HoldKeys | None, _text("When it is parked for missing the objective.")] = None
+    max_ratio: Annotated[float, _text("Not acceptable: so many times the errors of the live slot.")] = 3.0
+    min_effect: Annotated[float, _text("A difference in error rate that matters.")] = 0.003
+    min_ratio: Annotated[float, _text("A ratio of error rates that matters.")] = 1.5
+    min_errors: Annotated[int, msgspec.Meta(ge=1, le=1000, description="Errors that a verdict needs.")] = 3
+    unit: Annotated[Unit, _text("What an error is counted by.")] = Unit.CLIENT
+    latency: Annotated[LatencyKeys | None, _text("How times are compared.")] = None
+    soak: Annotated[Duration | None, _lasting("3s", "1d", "How long the first share is watched; default: 5m.")] = None
+    max_soak: Annotated[
+        Duration | None, _lasting("3s", "7d", "When it gives up waiting for a verdict; default: three times the soak.")
+    ] = None
+    on_inconclusive: Annotated[
+        OnInconclusive, _text("What happens then: a person decides, or the candidate is removed.")
+    ] = OnInconclusive.HOLD
+    mode: Annotated[Mode, _text("`observe`: everything is recorded, nothing acts.")] = Mode.ENFORCE
+
+
 class ProjectKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`x-nself-deploy` at the top level: settings of the whole project. Everything may be left out."""
 
@@ -98,6 +152,26 @@ class ProjectKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     standby: Annotated[
         Duration | None, _lasting("0s", "1d", "How long the old version stays warm for an instant rollback; 0: not.")
     ] = None
+    bake: Annotated[
+        Duration | None,
+        _lasting(
+            "0s",
+            "1d",
+            "How long it is watched with all the traffic (a canary: 10m) before the old one retires; 0: not.",
+        ),
+    ] = None
+    steps: (
+        Annotated[
+            str,
+            _text(
+                "Shares of a canary (percent), each with how long it is kept at least.",
+                pattern=_STEPS,
+                examples=["10:1m,25:2m,50:2m,100"],
+            ),
+        ]
+        | None
+    ) = None
+    analysis: Annotated[AnalysisKeys | None, _text("How a canary is judged.")] = None
     sticky: (
         Annotated[
             str,

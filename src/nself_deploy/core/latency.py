@@ -46,7 +46,10 @@ class Latency(msgspec.Struct):
 
     def advance(self, at: float, share: float) -> bool:
         """It is this time; whether there is new evidence."""
-        self.counts.advance(int(at))
+        second, first = int(at), self.comparisons[0]
+        self.counts.advance(second)
+        if first.random_split and second <= first.tick.since and share == first.tick.share:
+            return False  # all of them have the same tick, and it is not over
         fresh = [comparison.advance(at, share) for comparison in self.comparisons]
         return any(fresh)
 
@@ -55,8 +58,10 @@ class Latency(msgspec.Struct):
         side = 0 if candidate else 1
         self.counts.add(side)
         scaled = seconds / self.tolerance if candidate else seconds
+        if not self.comparisons[0].random_split:
+            for comparison in self.comparisons:
+                comparison.request(client, candidate=candidate)
         for i, (cut, comparison) in enumerate(zip(self.cuts, self.comparisons, strict=True)):
-            comparison.request(client, candidate=candidate)
             if scaled > cut:
                 self.counts.add(2 + 2 * i + side)
                 comparison.event(at, client, share, candidate=candidate)

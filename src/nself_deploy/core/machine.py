@@ -3,7 +3,8 @@
 A run walks its plan's steps forward. When one fails (or a person interrupts) before the run is committed, the undo
 steps of everything that was begun are walked in reverse order; a committed run is finished instead. After a crash the
 same machine goes on from the journalled run with `Resumed`: it repeats the effect that was under way (all effects are
-safe to repeat) or turns back.
+safe to repeat) or turns back. A run that only a person can decide about is parked: it waits, unfinished, with users
+where they are or taken back to the live slot, until somebody resumes or aborts it.
 
 The effects returned must be journalled as intents before they are performed; there is at most one at a time.
 """
@@ -14,8 +15,8 @@ from enum import StrEnum
 
 import msgspec
 
-from nself_deploy.core.effects import Effect
-from nself_deploy.core.model import StepStatus
+from nself_deploy.core.effects import Effect, MoveTraffic, RemoveSlot
+from nself_deploy.core.model import Slot, StepStatus
 from nself_deploy.core.plan import Plan, Step
 from nself_deploy.errors import Exit
 
@@ -26,6 +27,10 @@ class Phase(StrEnum):
     """Which way the run goes."""
 
     FORWARD = "forward"
+    PARKING = "parking"
+    """Users are taken back before it waits."""
+    PARKED = "parked"
+    """It waits for a person."""
     UNDO = "undo"
     ENDED = "ended"
 
@@ -60,6 +65,18 @@ class Failure(msgspec.Struct, frozen=True):
     unhealthy: bool = False
 
 
+class Parking(msgspec.Struct, frozen=True):
+    """Why a run waits for a person."""
+
+    reason: str
+    verdict: str = ""
+    """`hold`, `invalid`, `inconclusive`; empty when a person paused it."""
+    back: bool = False
+    """Whether users were taken back to the live slot."""
+    remedy: str = ""
+    evidence: tuple[str, ...] = ()
+
+
 class Run(msgspec.Struct, frozen=True):
     """All that is known about one execution of a plan; this value is what the journal holds."""
 
@@ -76,6 +93,24 @@ class Run(msgspec.Struct, frozen=True):
     outcome: Outcome | None = None
     failure: Failure | None = None
     completed_at: str = ""
+    parking: Parking | None = None
+    """While it is parked, or about to be."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is parked, or about to be."""
+        return self.phase in (Phase.PARKING, Phase.PARKED)
+
+    @property
+    def percent(self) -> int:
+        """The share of the traffic (percent) that the candidate was given by what is done of the run."""
+        if self.phase is Phase.ENDED:
+            return 100 if self.outcome is Outcome.DONE and self.plan.candidate else 0
+        if self.parking is not None and self.parking.back:
+            return 0
+        done = {s.key for s in self.steps if s.status is StepStatus.DONE}
+        moves = [s.effect.split for s in self.plan.steps if s.key in done and isinstance(s.effect, MoveTraffic)]
+        return moves[-1].percent_of(self.plan.candidate) if moves and self.plan.candidate else 0
 
     @property
     def ended(self) -> bool:
@@ -90,7 +125,11 @@ class Run(msgspec.Struct, frozen=True):
         return any(f"undo:{k}" in undone for k in moved)
 
     def current(self) -> Step | None:
-        """The step that is under way."""
+        """The step that is under way; the one that a parked run waits in."""
+        if self.phase is Phase.PARKING:
+            return self.plan.park
+        if self.phase is Phase.PARKED:
+            return self.plan.steps[self.position]
         steps = self.plan.steps if self.phase is Phase.FORWARD else self.undo
         return None if self.ended or self.position >= len(steps) else steps[self.position]
 
@@ -120,6 +159,13 @@ class Interrupt(msgspec.Struct, frozen=True, tag=True):
     seconds: float = 0.0
 
 
+class Park(msgspec.Struct, frozen=True, tag=True):
+    """A person has to decide; the effect under way has ended without success or failure."""
+
+    parking: Parking
+    seconds: float = 0.0
+
+
 class Resumed(msgspec.Struct, frozen=True, tag=True):
     """The process that ran it died; another one goes on."""
 
@@ -129,7 +175,7 @@ class Resumed(msgspec.Struct, frozen=True, tag=True):
     """The person who asked to turn it back, if somebody did."""
 
 
-Event = Begin | Done | Failed | Interrupt | Resumed
+Event = Begin | Done | Failed | Interrupt | Park | Resumed
 
 
 def new_run(run_id: str, plan: Plan, started_at: str) -> Run:
@@ -154,12 +200,17 @@ def advance(run: Run, event: Event) -> tuple[Run, tuple[Effect, ...]]:
             return _failed(run, failure, seconds)
         case Interrupt(reason, seconds):
             return _interrupted(run, reason, seconds)
+        case Park(parking, seconds):
+            return _park(run, parking, seconds)
         case Resumed():
             return _resumed(run, event)
 
 
 def _enter(run: Run) -> tuple[Run, tuple[Effect, ...]]:
-    """Begin the step at `position`, or end the run."""
+    """Begin the step at `position`, or end the run. What was done already and is done once is passed."""
+    done = {s.key for s in run.steps if s.status is StepStatus.DONE}
+    while run.phase is Phase.FORWARD and (step := run.current()) is not None and step.once and step.key in done:
+        run = msgspec.structs.replace(run, position=run.position + 1)
     step = run.current()
     if step is None:
         return _end(run), ()
@@ -171,6 +222,8 @@ def _done(run: Run, seconds: float, detail: str) -> tuple[Run, tuple[Effect, ...
     if step is None:
         return _end(run), ()
     run = _mark(run, step.key, StepStatus.DONE, seconds, detail)
+    if run.phase is Phase.PARKING:
+        return msgspec.structs.replace(run, phase=Phase.PARKED), ()
     committed = run.committed or (run.phase is Phase.FORWARD and step.commits)
     return _enter(msgspec.structs.replace(run, position=run.position + 1, committed=committed))
 
@@ -181,7 +234,7 @@ def _failed(run: Run, failure: Failure, seconds: float) -> tuple[Run, tuple[Effe
         return _end(run), ()
     status = StepStatus.UNHEALTHY if failure.unhealthy else StepStatus.FAILED
     run = _mark(run, step.key, status, seconds, failure.message)
-    if run.phase is Phase.UNDO or run.committed:
+    if run.phase is not Phase.FORWARD or run.committed:
         # Nothing to turn back to: the run stays unfinished, and the next command goes on from here.
         return msgspec.structs.replace(run, failure=run.failure or failure), ()
     return _turn_back(msgspec.structs.replace(run, failure=failure, outcome=Outcome.FAILED))
@@ -189,25 +242,51 @@ def _failed(run: Run, failure: Failure, seconds: float) -> tuple[Run, tuple[Effe
 
 def _interrupted(run: Run, reason: str, seconds: float) -> tuple[Run, tuple[Effect, ...]]:
     step = run.current()
-    if run.phase is Phase.UNDO or run.committed or step is None:
+    if run.phase is not Phase.FORWARD or run.committed or step is None:
         return _enter(run)
     run = _mark(run, step.key, StepStatus.FAILED, seconds, reason)
     failure = Failure(reason, exit_status=int(Exit.INTERRUPTED))
     return _turn_back(msgspec.structs.replace(run, failure=failure, outcome=Outcome.INTERRUPTED))
 
 
+def _park(run: Run, parking: Parking, seconds: float) -> tuple[Run, tuple[Effect, ...]]:
+    step, back = run.current(), run.plan.park
+    if run.phase is not Phase.FORWARD or run.committed or step is None:
+        return _enter(run)
+    run = _mark(run, step.key, StepStatus.PENDING, seconds, parking.reason)
+    run = msgspec.structs.replace(run, parking=parking)
+    if back is None or not parking.back:
+        return msgspec.structs.replace(run, phase=Phase.PARKED), ()
+    known = run.steps if back.key in {s.key for s in run.steps} else (*run.steps, StepState(back.key, back.name))
+    return _enter(msgspec.structs.replace(run, phase=Phase.PARKING, steps=known))
+
+
+def _go_on(run: Run) -> Run:
+    """A parked run that a person resumes. Users who were taken back are given to the candidate anew, step by step."""
+    parking, steps = run.parking, run.steps
+    if parking is not None and parking.back:
+        again = {s.key for s in run.plan.steps if s.once}
+        steps = tuple(StepState(s.key, s.name) if s.key in again else s for s in steps)
+    return msgspec.structs.replace(run, phase=Phase.FORWARD, parking=None, steps=steps)
+
+
 def _resumed(run: Run, event: Resumed) -> tuple[Run, tuple[Effect, ...]]:
-    if run.phase is Phase.UNDO or run.committed:
+    if run.phase is Phase.UNDO or run.committed or (run.phase is Phase.PARKING and not event.aborted_by):
         return _enter(run)
     if event.finish:
-        return _enter(_back_to_proof(run))
+        return _enter(_back_to_proof(_go_on(run)))
+    if run.phase is Phase.PARKING and run.plan.park is not None:
+        run = _mark(run, run.plan.park.key, StepStatus.FAILED, 0.0, PROCESS_ENDED)
+    parking = run.parking
+    run = msgspec.structs.replace(run, phase=Phase.FORWARD, parking=None)
     step = run.current()
     if step is not None:
-        run = _mark(run, step.key, StepStatus.FAILED, 0.0, PROCESS_ENDED)
+        run = _mark(run, step.key, StepStatus.FAILED, 0.0, parking.reason if parking else PROCESS_ENDED)
     if event.aborted_by:
         failure = Failure(f"aborted by {event.aborted_by}", exit_status=int(Exit.INTERRUPTED))
         return _turn_back(msgspec.structs.replace(run, failure=failure, outcome=Outcome.INTERRUPTED))
-    failure = run.failure or Failure(f"the process that ran this {run.plan.kind} ended", exit_status=int(Exit.FAILED))
+    why = parking.reason if parking else f"the process that ran this {run.plan.kind} ended"
+    failure = run.failure or Failure(why, exit_status=int(Exit.FAILED))
     return _turn_back(msgspec.structs.replace(run, failure=failure, outcome=run.outcome or Outcome.FAILED))
 
 
@@ -234,6 +313,8 @@ def _turn_back(run: Run) -> tuple[Run, tuple[Effect, ...]]:
     for step in reversed(run.plan.steps):
         if step.key in begun:
             undo += [u for u in step.undo if u.effect not in [known.effect for known in undo]]
+    if run.plan.keep_failed and run.outcome is Outcome.FAILED and "start" in begun:
+        undo = [u for u in undo if u.effect != RemoveSlot(run.plan.candidate or Slot.BLUE)]
     undo += run.plan.closing
     states = tuple(
         msgspec.structs.replace(s, status=StepStatus.SKIPPED) if s.status is StepStatus.PENDING else s

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping
 from nself_deploy.core.model import Slot, Split
 from nself_deploy.core.nginx_names import LOG_FIELDS, MIN_VERSION, Names, names_of, quoted, route_key
 from nself_deploy.core.nginx_probe import probe_conf
+from nself_deploy.core.nginx_shield import backups, retried_answers, unforgotten
 from nself_deploy.core.routing import TreeSpec, Upstream
 from nself_deploy.errors import ConfigError
 
@@ -194,19 +195,23 @@ def _upstreams(spec: TreeSpec, names: Names, slots: tuple[Slot, ...]) -> list[st
         used = {slot: names.upstream(key, slot) if upstream.servers.get(slot) else names.nowhere for slot in slots}
         for slot in slots:
             if upstream.servers.get(slot):
-                lines += [f"upstream {used[slot]} {{", *_servers(upstream, slot), "}"]
+                lines += [f"upstream {used[slot]} {{", *_servers(spec, upstream, slot), "}"]
         choices = [f"    {slot} {name};" for slot, name in used.items()]
         lines += [f"map {names.slot} {names.variable(key)} {{", *choices, f"    default {names.nowhere};", "}", ""]
     return lines
 
 
-def _servers(upstream: Upstream, slot: Slot) -> list[str]:
+def _servers(spec: TreeSpec, upstream: Upstream, slot: Slot) -> list[str]:
     # A replica that refuses is left alone for one second only: it may be back at once.
     marks = " max_fails=1 fail_timeout=1s" if len(upstream.servers[slot]) > 1 else ""
-    for server in upstream.servers[slot]:
+    if unforgotten(spec, slot):
+        marks = " max_fails=0"
+    helping = backups(spec, upstream, slot)
+    for server in (*upstream.servers[slot], *helping):
         if not re.fullmatch(r"[0-9a-fA-F.:\[\]]+:\d{1,5}", server):
             raise ConfigError(f"{server!r} is not address:port.", "This is a fault of nself-deploy: please report it.")
     lines = [f"    server {server}{marks};" for server in upstream.servers[slot]]
+    lines += [f"    server {server}{marks} backup;" for server in helping]
     if upstream.route.keepalive > 0:
         lines.append(f"    keepalive {upstream.route.keepalive};")
     else:
@@ -259,6 +264,7 @@ def _regex(text: str) -> str:
 
 def _server(spec: TreeSpec, names: Names, slots: tuple[Slot, ...]) -> str:
     lines = [f"{_HEAD}# Included in each server {{}} with a route: the slot of this request, decided once."]
+    lines += retried_answers(spec)
     for slot in slots:
         if slot in _FLAG_DIRS:
             flag = quoted(f"{spec.directory}/current/{_FLAG_DIRS[slot]}/", f"{names.bucket}{names.slot}")

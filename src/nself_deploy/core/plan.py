@@ -10,6 +10,7 @@ from enum import StrEnum
 import msgspec
 
 from nself_deploy.core import effects as do
+from nself_deploy.core.analysis import Analysis
 from nself_deploy.core.model import Activate, Project, Release, Role, Slot, Split, Strategy
 
 
@@ -33,6 +34,8 @@ class Step(msgspec.Struct, frozen=True):
     moves_traffic: bool = False
     again: bool = False
     """Done anew, with all that follows, when a run that was not committed is finished by another process."""
+    once: bool = False
+    """But not this one, when it was done already."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -72,6 +75,8 @@ class Timing(msgspec.Struct, frozen=True):
     drain_s: float = 60.0
     standby_s: float = 600.0
     job_timeout_s: float = 600.0
+    bake_s: float = 0.0
+    """How long a new release is watched while it serves everybody, before the old one is retired; 0: not."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -88,8 +93,19 @@ class Plan(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...]
     closing: tuple[Step, ...] = ()
     """Last steps of an undo."""
+    park: Step | None = None
+    """What takes users back before the run waits for a person."""
+    keep_failed: bool = False
+    """Whether the containers of a candidate that failed are kept, for a person to look at."""
+    analysis: Analysis | None = None
+    """How the candidate is judged; None when it is not."""
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def judged(self) -> bool:
+        """Whether the candidate is compared with the live slot before it gets all requests."""
+        return any(isinstance(step.effect, do.Judge) for step in self.steps)
 
     @property
     def unchanged(self) -> bool:
@@ -126,6 +142,7 @@ def plan_rollback(project: Project, release: Release, facts: Facts, timing: Timi
     """
     warm = facts.standby is not None and facts.standby_release == release.id and facts.standby_warm
     if not warm or facts.standby is None or facts.live is None:
+        timing = msgspec.structs.replace(timing, bake_s=0.0)  # whoever goes back is in a hurry
         plan = plan_blue_green(project, release, msgspec.structs.replace(facts, live_healthy=False), timing, target)
         return msgspec.structs.replace(plan, kind=Kind.ROLLBACK)
     to = facts.standby
@@ -211,7 +228,10 @@ def _switch(release: Release, facts: Facts, to: Slot, timing: Timing) -> tuple[S
     )
     singletons = any(s.activate is Activate.ON_LIVE for s in release.apps())
     watch = do.WatchLive(release.id, to, timing.watch_s)
-    steps.append(Step("watch", f"Health check {to} with the traffic on", watch, commits=not singletons))
+    bakes = timing.bake_s > 0 and old is not None and not warm
+    steps.append(Step("watch", f"Health check {to} with the traffic on", watch, commits=not (singletons or bakes)))
+    if bakes:
+        steps.append(Step("bake", f"Bake {to}", do.Bake(to, timing.bake_s), commits=not singletons))
     if singletons:
         start, stop = (to, release.id), (old or to.other, facts.live_release)
         back = Step("undo:handover", f"Give single services back to {stop[0]}", _hand_over(start, stop))

@@ -6,7 +6,9 @@
     it had proved itself under traffic        finish     finish     finish
     users were on it, and it is healthy       finish     undo       finish
     users were on it, and it is not healthy   undo       undo       undo
+    some users were on a canary               finish     undo       undo
     users had not reached it                  finish     undo       undo
+    it was parked, for a person to decide     finish     undo       is refused (undo if users are on it and it is ill)
 
 Finishing an uncommitted run proves the candidate's health anew: what was proved before the pause may not hold any more.
 """
@@ -46,10 +48,14 @@ class Decision(msgspec.Struct, frozen=True):
 
     finish: bool
     why: str
+    waits: bool = False
+    """Only a person may decide: nothing is done."""
 
     @property
     def words(self) -> str:
         """For people: `finish it: users are on …`."""
+        if self.waits:
+            return f"leave it: {self.why}"
         return f"{'finish' if self.finish else 'undo'} it: {self.why}"
 
 
@@ -66,15 +72,36 @@ def decide(run: Run, standing: Standing, wish: Wish) -> Decision:
         return Decision(False, "it was being undone already")
     if run.committed:
         return Decision(True, f"{name} had proved itself under traffic; only the end is missing")
+    if run.waits and wish is not Wish.RESUME:
+        return _parked(run, standing, wish)
     if has_traffic(run, standing.split):
-        if not standing.candidate_healthy:
-            return Decision(False, f"users are on {name}, and it is not healthy")
-        if wish is Wish.ABORT:
-            return Decision(False, f"users are on {name}, and you asked to abort")
-        return Decision(True, f"users are on {name} already, and it is healthy")
+        return _with_users(run, standing, wish)
     if wish is Wish.RESUME:
         return Decision(True, f"users have not reached {name} yet; its health is proved anew first")
     return Decision(False, f"users have not reached {name}, so nobody misses it")
+
+
+def _parked(run: Run, standing: Standing, wish: Wish) -> Decision:
+    if wish is Wish.ABORT:
+        return Decision(False, "it was parked, and you asked to abort")
+    if has_traffic(run, standing.split) and not standing.candidate_healthy:
+        return Decision(False, f"users are on {run.plan.candidate}, and it is not healthy")
+    return Decision(False, "it is parked, and a person has to decide", waits=True)
+
+
+def _with_users(run: Run, standing: Standing, wish: Wish) -> Decision:
+    name = run.plan.candidate
+    if not standing.candidate_healthy:
+        return Decision(False, f"users are on {name}, and it is not healthy")
+    if wish is Wish.ABORT:
+        return Decision(False, f"users are on {name}, and you asked to abort")
+    if wish is Wish.ONWARD and not _has_all(run, standing.split):
+        return Decision(False, f"only some users are on {name}, and nobody watched it")
+    return Decision(True, f"users are on {name} already, and it is healthy")
+
+
+def _has_all(run: Run, split: Split | None) -> bool:
+    return split is not None and run.plan.candidate is not None and split.percent_of(run.plan.candidate) == 100
 
 
 def has_traffic(run: Run, split: Split | None) -> bool:

@@ -32,3 +32,8 @@ class TreeSpec(msgspec.Struct, frozen=True):
     """What a client is: `client` (address + user agent), `random` (each request), or `cookie:<name>`."""
     default_access_log: str = ""
     """nginx's own `access_log` arguments to repeat at http level, when the user's files name none there."""
+    shield: Slot | None = None
+    """The candidate while it is shielded: what fails there is tried again on the other slot, if that is safe."""
+    shield_answers: bool = False
+    """Whether the shield also catches answers with 500, 502, 503 and 504, not only connections that fail. Only where
+    the user's files don't say themselves when nginx tries again."""

@@ -75,7 +75,8 @@ out of range are errors that name file, line and key; nothing is clamped. A 0 me
 where it means "not kept warm".
 
 A setting can also be given for one deploy: a flag wins over an environment variable, that over the Compose file, and
-that over the default. `NSELF_DEPLOY_STRATEGY`, `NSELF_DEPLOY_HEALTH_TIMEOUT` and `HEALTHCHECK_TIMEOUT_<SERVICE>` (the
+that over the default. `NSELF_DEPLOY_STRATEGY`, `NSELF_DEPLOY_HEALTH_TIMEOUT`, `NSELF_CANARY_PERCENT`,
+`NSELF_CANARY_SOAK_MINUTES`, `NSELF_CANARY_ERROR_THRESHOLD` and `HEALTHCHECK_TIMEOUT_<SERVICE>` (the
 service's name in capitals, with `_` for anything but letters and digits) are such variables.
 
 ```yaml
@@ -118,7 +119,15 @@ def _inside(info: msgspec.inspect.Type) -> Iterator[type[msgspec.Struct]]:
 
 def _chapters() -> Iterator[tuple[type[msgspec.Struct], str]]:
     yield ProjectKeys, f"Top level: `{KEY}`"
-    names = {"RouterKeys": "router", "HostKeys": "router.host", "RouteKeys": "routes[]"}
+    names = {
+        "RouterKeys": "router",
+        "HostKeys": "router.host",
+        "RouteKeys": "routes[]",
+        "AnalysisKeys": "analysis",
+        "HoldKeys": "analysis.hold",
+        "GraceKeys": "analysis.hold.grace",
+        "LatencyKeys": "analysis.latency",
+    }
     for kind in _structs(ProjectKeys):
         yield kind, f"`{KEY}.{names[kind.__name__]}`"
     yield ServiceKeys, f"Services: `services.<name>.{KEY}`"
@@ -155,7 +164,7 @@ def _row(kind: type[msgspec.Struct], name: str, keys: Mapping[str, Any], definit
 def _default(kind: type[msgspec.Struct], name: str, keys: Mapping[str, Any]) -> str:
     if kind is ProjectKeys and f"{name}_s" in DEFAULTS:
         return f"`{format_duration(DEFAULTS[f'{name}_s'])}`"
-    if kind is ProjectKeys and name in DEFAULTS:
+    if kind is ProjectKeys and DEFAULTS.get(name):
         return f"`{DEFAULTS[name]}`"
     value = keys.get("default", "")
     return "" if value is None or value in ("", [], ()) else f"`{json.dumps(value).strip(chr(34))}`"
@@ -173,7 +182,7 @@ def _value(keys: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     if keys.get("type") == "array":
         items = keys.get("items")
         return f"list: {_value(items, definitions)}" if isinstance(items, Mapping) else "two numbers"
-    words = {"string": "text", "integer": "whole number", "boolean": "`true` or `false`"}
+    words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "`true` or `false`"}
     text = words[keys["type"]]
     if "minimum" in keys:
         text += f", {keys['minimum']} to {keys['maximum']}"

@@ -1,7 +1,7 @@
 """Effective settings, each with its origin: flag, environment, project configuration, default - in this order.
 
-Zero or missing means the default (but `standby`, where 0 means "not kept warm"); out of range is an error, never
-clamped.
+Zero or missing means the default (but `standby` and `bake`, where 0 means "not at all"); out of range is an error,
+never clamped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from nself_deploy.core.durations import format_duration, parse_duration
-from nself_deploy.core.extension import ProjectKeys, bounds, check_sticky, check_subnet_pool
+from nself_deploy.core.extension import Duration, ProjectKeys, bounds, check_sticky, check_subnet_pool
 from nself_deploy.core.model import Strategy
 from nself_deploy.errors import UsageError
 
@@ -32,9 +32,14 @@ DEFAULTS: dict[str, Any] = {
     "initial_percent": 10,
     "soak_minutes": 5.0,
     "error_threshold_pct": 1.0,
+    "steps": "",
+    "bake_s": 0.0,
     "sticky": "client",
     "subnet_pool": "10.213.0.0/16",
 }
+
+CANARY_BAKE_S = 600.0
+"""The default of `bake_s` for a canary."""
 
 TARGETS = {"production": "prod"}
 """Other names of targets."""
@@ -63,6 +68,9 @@ class Settings(msgspec.Struct, frozen=True):
     initial_percent: int
     soak_minutes: float
     error_threshold_pct: float
+    steps: str
+    """Shares of a canary, such as `10:1m,50:1m,100`; empty: from `initial_percent` and `soak_minutes`."""
+    bake_s: float
     sticky: str
     subnet_pool: str
     origins: dict[str, str] = {}
@@ -129,7 +137,9 @@ def _number(low: float, high: float, *, whole: bool = False) -> Callable[[object
 
 def _minutes(value: object) -> float:
     """Minutes as a number, or a duration with its unit."""
-    if isinstance(value, str) and re.search(r"[a-zµ]", value):
+    if isinstance(value, Duration):
+        value = float(value) / 60
+    elif isinstance(value, str) and re.search(r"[a-zµ]", value):
         value = parse_duration(value) / 60
     return _number(0.05, 1440)(value)
 
@@ -162,12 +172,14 @@ _KINDS = {
     "drain_s": _Kind(_seconds("drain"), "--drain", "", "drain"),
     "standby_s": _Kind(_seconds("standby"), "--standby", "", "standby"),
     "initial_percent": _Kind(_number(1, 99, whole=True), "--canary", "NSELF_CANARY_PERCENT"),
-    "soak_minutes": _Kind(_minutes, "--soak", "NSELF_CANARY_SOAK_MINUTES"),
+    "soak_minutes": _Kind(_minutes, "--soak", "NSELF_CANARY_SOAK_MINUTES", "analysis.soak"),
     "error_threshold_pct": _Kind(_number(0.001, 100), "--error-threshold", "NSELF_CANARY_ERROR_THRESHOLD"),
+    "steps": _Kind(str, "--steps", "", "steps"),
+    "bake_s": _Kind(_seconds("bake"), "--bake", "", "bake"),
     "sticky": _Kind(_checked(check_sticky), "--sticky", "", "sticky"),
     "subnet_pool": _Kind(_checked(check_subnet_pool), "--subnet-pool", "", "subnet_pool"),
 }
-_ZERO_IS_A_VALUE = frozenset({"standby_s"})
+_ZERO_IS_A_VALUE = frozenset({"standby_s", "bake_s"})
 
 
 def resolve_settings(
@@ -203,6 +215,8 @@ def resolve_settings(
             if value or field in _ZERO_IS_A_VALUE:
                 values[field], origins[field] = value, origin
                 break
+    if values["strategy"] is Strategy.CANARY and origins["bake_s"] == DEFAULT:
+        values["bake_s"] = CANARY_BAKE_S
     return Settings(**values, origins=origins)
 
 
@@ -219,8 +233,16 @@ def _candidates(
         yield flags[field], "flag", kind.flag
     if kind.environment and env.get(kind.environment, "").strip():
         yield env[kind.environment].strip(), f"environment {kind.environment}", kind.environment
-    if project is not None and kind.project and getattr(project, kind.project) is not None:
-        yield getattr(project, kind.project), source, f"{source}: x-nself-deploy.{kind.project}"
+    if kind.project and (value := _key(project, kind.project)) is not None:
+        yield value, source, f"{source}: x-nself-deploy.{kind.project}"
+
+
+def _key(keys: msgspec.Struct | None, path: str) -> object:
+    """The value of a key such as `analysis.soak`; None when it is not there."""
+    value: object = keys
+    for name in path.split("."):
+        value = None if value is None else getattr(value, name)
+    return value
 
 
 def service_variable(service: str) -> str:

@@ -23,6 +23,7 @@ from nself_deploy.core.windows import Counts
 
 SPLIT_ALPHA = 0.001
 """The probability that a good split is called wrong."""
+_LOG_SPLIT_NEEDED = -log(SPLIT_ALPHA)
 _BURST_S = 10
 _INCIDENT_GRACE_S = 5.0
 _INCIDENT_MEMORY_S = 60.0
@@ -123,8 +124,9 @@ class Judge(msgspec.Struct):
         strata = [self.overall]
         if request.route in self.routes:
             strata.append(self.routes[request.route])
-        for stratum in strata:
-            stratum.comparison.request(request.client, candidate=request.candidate)
+        if not self.random_split:
+            for stratum in strata:
+                stratum.comparison.request(request.client, candidate=request.candidate)
         if request.failed:
             self._failed(request, strata)
         elif not self.muted or request.client not in self.muted:
@@ -196,7 +198,7 @@ class Judge(msgspec.Struct):
         if not self.random_split:
             return
         self.split.add(request.client, request.share, candidate=request.candidate)
-        if self.split.log_value >= -log(SPLIT_ALPHA):
+        if self.split.log_value >= _LOG_SPLIT_NEEDED:
             reason = f"the candidate did not get the {request.share:.0%} of the clients that it was given"
             self._decide(Verdict.INVALID, self.now, reason)
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from nself_deploy.adapters.docker_client import DockerClient
 from nself_deploy.adapters.docker_lock import DockerLock
 from nself_deploy.adapters.docker_lock_volumes import LockVolumes
@@ -25,11 +27,14 @@ from nself_deploy.adapters.project_files import find_project_files, write_overri
 from nself_deploy.adapters.release_files import ReleaseFiles
 from nself_deploy.adapters.state_files import StateFiles
 from nself_deploy.adapters.system import LocalMachine, SystemClock, git_info, host_name, is_gone, lock_owner, user_name
+from nself_deploy.app.planning import Wanted
 from nself_deploy.app.ports import Clock, Engine
 from nself_deploy.app.world import World
+from nself_deploy.core.canary_settings import canary_of
 from nself_deploy.core.effects import KeepWarm
 from nself_deploy.core.model import Project, Slot
 from nself_deploy.core.plan import Plan, Timing
+from nself_deploy.core.plan_canary import Canary
 from nself_deploy.core.settings import Settings, resolve_settings
 from nself_deploy.errors import ConfigError, NselfError, UsageError
 from nself_deploy.wiring.reading import Read, read
@@ -41,11 +46,18 @@ class Opened:
 
     world: World
     settings: Settings
+    canary: Canary
+    """What a canary is asked for."""
 
     @property
     def timing(self) -> Timing:
         """The limits of a run."""
         return timing_of(self.settings)
+
+    def wanted(self, *, keep_failed: bool = False) -> Wanted:
+        """How a release takes over."""
+        canary = msgspec.structs.replace(self.canary, keep_failed=keep_failed)
+        return Wanted(self.settings.strategy, self.timing, self.settings.target, canary)
 
 
 class Files:
@@ -108,6 +120,7 @@ def timing_of(settings: Settings) -> Timing:
         min_uptime_s=settings.min_uptime_s,
         drain_s=settings.drain_s,
         standby_s=settings.standby_s,
+        bake_s=settings.bake_s,
     )
 
 
@@ -145,6 +158,7 @@ async def open_world(
             "that the docker command uses.",
             "Set DOCKER_HOST, or unset the variable.",
         )
+    canary = canary_of(settings, source.extension.project.analysis)
     engine = LazyEngine(settings.subnet_pool)
     root = Path(source.found.root)
     routed = await open_router(source, engine, settings)
@@ -158,7 +172,7 @@ async def open_world(
     with contextlib.closing(store or Journal.open(root, create=write, actor=actor)) as journal:
         client = DockerClient()
         try:
-            yield Opened(await _world(root, source, engine, routed, journal, client), settings)
+            yield Opened(await _world(root, source, engine, routed, journal, client), settings, canary)
         finally:
             await client.close()
             await engine.close()
@@ -167,6 +181,7 @@ async def open_world(
 async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Journal, client: DockerClient) -> World:
     from nself_deploy.adapters.compose import DockerCompose
     from nself_deploy.adapters.probe import HttpProber
+    from nself_deploy.wiring.logs import request_logs
 
     target = source.settings.target
     return World(
@@ -185,6 +200,7 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
         tree=routed.tree,
         user=user_name(),
         git=await git_info(root),
+        request_log=request_logs(root),
     )
 
 

@@ -1,0 +1,96 @@
+"""The bake: a release that serves everybody is watched for a while, before the old one is retired."""
+
+from __future__ import annotations
+
+import secrets
+
+import msgspec
+
+from nself_deploy.app.judging import BACK_S, LATE_S, LOOK_S, SAVE_S, load, open_log, save
+from nself_deploy.app.watching import Containers, catch_up, unix_now
+from nself_deploy.app.world import World
+from nself_deploy.core.analysis import Analysis, Mode
+from nself_deploy.core.asking import Answer, Ask, Wanted, answer_key, ask_key
+from nself_deploy.core.canary import Session, bake_words, new_bake
+from nself_deploy.core.effects import Bake as BakeEffect
+from nself_deploy.core.evidence import Verdict
+from nself_deploy.core.log_moves import Move
+from nself_deploy.core.log_position import LogPosition
+from nself_deploy.core.machine import Run
+from nself_deploy.core.model import Split
+from nself_deploy.core.verdict import Judge
+from nself_deploy.errors import Unhealthy
+
+
+async def bake(world: World, run: Run, effect: BakeEffect) -> str:
+    """Watch the release until its time is over; what was seen, in words.
+
+    Raises:
+        Unhealthy: more fails than is allowed, or a container broke down.
+    """
+    await world.router.record(on=True)
+    session = _session(world, run, effect)
+    baking = session.bake
+    assert baking is not None
+    log = open_log(world, session)
+    containers = Containers(world, run, session.containers)
+    saved, acts, problem = float("-inf"), session.judge.settings.mode is Mode.ENFORCE, ""
+    while True:
+        at = unix_now(world) - session.began - session.bake_began_s
+        wrong = catch_up(log, session)[1]
+        if wrong and not problem:
+            problem = wrong
+            world.note(f"the bake does not see every request: {problem}")
+        if at < baking.now - BACK_S:  # the clock was set back: go on from where it was, by its new time
+            session.began += at - baking.now
+            session.moves = [Move(session.moves[-1].split)]
+            log, at = open_log(world, session), baking.now
+        for incident in await containers.incidents(at):
+            baking.incident_seen(incident)
+        baking.advance(at - LATE_S)
+        promoted = _answered(world, run)
+        world.progress(f"{max(effect.seconds - at, 0.0):.0f} s left, {bake_words(baking)}")
+        now = world.clock.monotonic()
+        failed = acts and baking.decision is not None and baking.decision.verdict is Verdict.FAIL
+        ends = failed or at >= effect.seconds or bool(promoted)
+        if ends or now - saved >= SAVE_S:
+            save(world, run, session)
+            saved = now
+        if failed and baking.decision is not None:
+            what = f"The release failed with all of the traffic: {baking.decision.reason} ({bake_words(baking)})."
+            raise Unhealthy(what, "Mend it, then deploy again.", evidence=(bake_words(baking),))
+        if ends:
+            shown = f"ended early by {promoted}" if promoted else "over"
+            return f"{shown}; {bake_words(baking)}" + (f"; not all was seen: {problem}" if problem else "")
+        await world.clock.sleep(LOOK_S)
+
+
+def _session(world: World, run: Run, effect: BakeEffect) -> Session:
+    """The session of the canary, or one of its own; with a bake that has begun."""
+    session, now = load(world, run), unix_now(world)
+    analysis = run.plan.analysis or Analysis()
+    if session is not None and session.bake is not None:
+        return session
+    if session is None:
+        moves = [Move(Split.all_to(effect.slot.other)), Move(Split.all_to(effect.slot), now, now)]
+        judge, salt = Judge.begin(analysis), secrets.token_hex(16)
+        session = Session.begin(judge, effect.slot, now, salt, LogPosition(), moves)
+        session.position = open_log(world, session).end()
+    else:
+        catch_up(open_log(world, session), session)
+    session.bake, session.bake_began_s = new_bake(analysis, session.judge, effect.seconds), now - session.began
+    save(world, run, session)
+    return session
+
+
+def _answered(world: World, run: Run) -> str:
+    """Answer another terminal; who promoted, if somebody did."""
+    text = world.store.meta(ask_key(run.id))
+    if not text:
+        return ""
+    ask = msgspec.json.decode(text, type=Ask)
+    world.store.set_meta(ask_key(run.id), "")
+    done = ask.wanted is Wanted.PROMOTE
+    words = "the bake ends now" if done else "it serves everybody already, and can't be paused; abort takes users back"
+    world.store.set_meta(answer_key(run.id), msgspec.json.encode(Answer(ask.id, done, words)).decode())
+    return ask.by if done else ""

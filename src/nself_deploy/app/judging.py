@@ -1,0 +1,285 @@
+"""Watching a canary: the access log is read as it is written, and the judge is told, until it is known what follows.
+
+What is known is written down every few seconds, with the place in the log up to which it was read. Whoever goes on
+after a kill reads from there: no request counts twice, and no evidence is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Sequence
+
+import msgspec
+
+from nself_deploy.app.ports import LogView, RequestLog
+from nself_deploy.app.watching import Containers, LogGuard, catch_up, unix_now
+from nself_deploy.app.world import World
+from nself_deploy.core import audit
+from nself_deploy.core.analysis import Analysis
+from nself_deploy.core.asking import Answer, Ask, Wanted, answer_key, ask_key
+from nself_deploy.core.canary import (
+    Consent,
+    Session,
+    Way,
+    evidence_words,
+    explained,
+    progress_words,
+    proved,
+    way,
+)
+from nself_deploy.core.effects import Judge as JudgeEffect
+from nself_deploy.core.evidence import Verdict
+from nself_deploy.core.latency import cut_points
+from nself_deploy.core.log_moves import Move
+from nself_deploy.core.log_position import LogPosition
+from nself_deploy.core.machine import Run
+from nself_deploy.core.model import Slot, Split
+from nself_deploy.core.verdict import Judge
+from nself_deploy.errors import NselfError, Parked, Unhealthy
+
+LOOK_S = 0.25
+"""How often the log is read."""
+SAVE_S = 2.0
+"""How often what is known is written down."""
+LATE_S = 0.5
+"""So late may a line be in the log."""
+BACK_S = 2.0
+"""By so much the clock may be corrected."""
+_LATELY_S = 600.0
+_LATELY_BYTES = 8 << 20
+
+
+def session_key(run_id: str) -> str:
+    """Where the session of a run is kept."""
+    return f"canary:{run_id}"
+
+
+def load(world: World, run: Run) -> Session | None:
+    """The session as it was last written down.
+
+    Raises:
+        NselfError: it can't be read.
+    """
+    text = world.store.meta(session_key(run.id))
+    try:
+        return msgspec.json.decode(text, type=Session) if text else None
+    except (msgspec.DecodeError, ValueError) as error:
+        remedy = "Abort the deploy and begin anew."
+        raise NselfError(f"What was known of the canary can't be read: {error}.", remedy) from error
+
+
+def save(world: World, run: Run, session: Session) -> None:
+    """Write it down, durably."""
+    world.store.set_meta(session_key(run.id), msgspec.json.encode(session).decode())
+
+
+def forget(world: World, run: Run) -> None:
+    """The run ends: what it said is in its steps, and what was known is not needed any more."""
+    for key in (session_key(run.id), ask_key(run.id), answer_key(run.id)):
+        if world.store.meta(key):
+            world.store.set_meta(key, "")
+
+
+def before_move(world: World, run: Run, split: Split) -> None:
+    """A run that is judged is about to move traffic: from now on requests may belong to the new share."""
+    candidate = run.plan.candidate
+    if not run.plan.judged or candidate is None:
+        return
+    percent = split.percent_of(candidate)
+    with _never_in_the_way() if percent == 0 else contextlib.nullcontext():
+        session = load(world, run)
+        if session is not None and session.percent:
+            session.moves_to(split, unix_now(world))
+        elif 0 < percent < 100:
+            session = _begin(world, run, candidate, split, session.consent if session else None)
+        if session is not None:
+            save(world, run, session)
+
+
+def after_move(world: World, run: Run, split: Split) -> None:
+    """The router has it: from now on they do for certain."""
+    if not run.plan.judged or run.plan.candidate is None:
+        return
+    with _never_in_the_way() if split.percent_of(run.plan.candidate) == 0 else contextlib.nullcontext():
+        session = load(world, run)
+        if session is not None:
+            session.moved_to(split, unix_now(world))
+            save(world, run, session)
+
+
+def _never_in_the_way() -> contextlib.AbstractContextManager[None]:
+    """Users are taken back also when what is known of a canary can't be read or written."""
+    return contextlib.suppress(NselfError)
+
+
+def _begin(world: World, run: Run, candidate: Slot, split: Split, consent: Consent | None) -> Session:
+    analysis, now, salt = run.plan.analysis or Analysis(), unix_now(world), secrets.token_hex(16)
+    before = Move(Split.all_to(split.base))
+    earlier = _reader(world, LogView(candidate, (before,), now - _LATELY_S, salt))
+    position = earlier.end()
+    release = world.store.release(run.plan.release)
+    routes = tuple(sorted(r.key for r in release.routes)) if release else ()
+    cuts = cut_points(_lately(earlier, position), analysis.latency.cuts) if analysis.latency.cuts else ()
+    judged = Judge.begin(analysis, routes, cuts)
+    session = Session.begin(judged, candidate, now, salt, position, [before, Move(split, now)])
+    session.consent = consent
+    return session
+
+
+def _lately(log: RequestLog, end: LogPosition) -> Sequence[float]:
+    """The times of the live slot's answers in the last minutes, as far as they are in the log."""
+    position, seconds = LogPosition(end.inode, max(0, end.offset - _LATELY_BYTES)), list[float]()
+    while position.inode == end.inode and position.offset < end.offset:
+        read = log.read(position)
+        if read.problem or read.position.offset <= position.offset:
+            break
+        seconds += [r.seconds for r in read.requests if r.seconds is not None and r.at > 0.0]
+        position = read.position
+    return seconds
+
+
+def open_log(world: World, session: Session) -> RequestLog:
+    """The access log, seen for this session."""
+    latency = session.judge.latency
+    patience = latency.cuts[-1] if latency is not None else None
+    view = LogView(session.candidate, tuple(session.moves), session.began, session.salt, patience)
+    return _reader(world, view)
+
+
+def _reader(world: World, view: LogView) -> RequestLog:
+    if world.request_log is None:
+        raise NselfError("The router's access log can't be read here.", "Deploy with --strategy blue-green.")
+    return world.request_log(view)
+
+
+async def judge(world: World, run: Run, effect: JudgeEffect) -> str:
+    """Watch the candidate under its share until it may be given the next one; what was seen, in words.
+
+    Raises:
+        Unhealthy: it is worse than the live slot, or broke down.
+        Parked: a person has to decide, or asked to pause.
+    """
+    session = load(world, run)
+    if session is None:
+        raise NselfError("Nothing is known of the canary: its record is gone.", "Abort the deploy and begin anew.")
+    await world.router.record(on=True)
+    try:
+        return await _watched(world, run, effect, session)
+    except Parked:
+        await world.router.record(on=False)  # nobody reads it while it waits, and it would grow for ever
+        raise
+
+
+async def _watched(world: World, run: Run, effect: JudgeEffect, session: Session) -> str:
+    watch = _Watch(world, run, effect, session)
+    if not (await world.router.observe()).mounted:
+        session.judge.fault(watch.at, UNMOUNTED)
+    session.enter(watch.at, effect.hold_s)
+    saved = world.clock.monotonic()
+    while True:
+        await watch.look()
+        watch.answer()
+        where, why = way(session, effect.hold_s, effect.next_percent, watch.at)
+        world.progress(progress_words(session))
+        now = world.clock.monotonic()
+        if where is not Way.WAIT or now - saved >= SAVE_S:
+            if where is Way.ON and session.consent is not None and not session.consent.full:
+                session.consent = None
+            save(world, run, session)
+            saved = now
+        if where is Way.ON:
+            return f"{why}; {_seen(session)}"
+        if where is not Way.WAIT:
+            raise _ended(session, where, why)
+        await world.clock.sleep(LOOK_S)
+
+
+class _Watch:
+    """What one process looks at while it watches."""
+
+    def __init__(self, world: World, run: Run, effect: JudgeEffect, session: Session) -> None:
+        self._world, self._run, self._effect, self._session = world, run, effect, session
+        self._log = open_log(world, session)
+        self._containers = Containers(world, run, session.containers)
+        self._guard = LogGuard(world)
+
+    @property
+    def at(self) -> float:
+        """Seconds since the candidate got its first share."""
+        return unix_now(self._world) - self._session.began
+
+    async def look(self) -> None:
+        """What happened since the last look, up to now."""
+        session, judged = self._session, self._session.judge
+        count, problem = catch_up(self._log, session)
+        if self.at < max(judged.now, session.share_began_s) - BACK_S:
+            problem = "the machine's clock was set back"
+        problem = problem or await self._guard.problem(count)
+        for incident in await self._containers.incidents(self.at):
+            judged.incident_seen(incident)
+        if problem:
+            judged.fault(self.at, problem)
+        judged.advance(self.at - LATE_S)
+
+    def answer(self) -> None:
+        """What another terminal asked for meanwhile.
+
+        Raises:
+            Parked: it was to pause.
+        """
+        text = self._world.store.meta(ask_key(self._run.id))
+        if not text:
+            return
+        ask, session = msgspec.json.decode(text, type=Ask), self._session
+        self._world.store.set_meta(ask_key(self._run.id), "")
+        if ask.wanted is Wanted.PAUSE:
+            save(self._world, self._run, session)
+            self._say(Answer(ask.id, done=True, words=f"paused at {session.percent} %"))
+            raise Parked(f"paused by {ask.by} at {session.percent} %", PAUSED)
+        good = proved(session, self._effect.next_percent)
+        if good or ask.reason:
+            session.consent = Consent(ask.by, "" if good else ask.reason, ask.full)
+            save(self._world, self._run, session)
+            found = evidence_words(explained(session))
+            self._world.store.add_event(audit.promoted(self._run, ask.by, session.consent.reason, found))
+            words = "all of the traffic" if ask.full else f"{self._effect.next_percent} %"
+            self._say(Answer(ask.id, done=True, words=f"it goes on to {words}"))
+        else:
+            words = f"it is not shown to be good enough for {self._effect.next_percent} %"
+            self._say(Answer(ask.id, done=False, words=words, evidence=evidence_words(explained(session))))
+
+    def _say(self, answer: Answer) -> None:
+        self._world.store.set_meta(answer_key(self._run.id), msgspec.json.encode(answer).decode())
+
+
+UNMOUNTED = "the router's container is from before nself deploy init and keeps its log for itself: make it anew"
+PAUSED = "nself deploy resume goes on, promote gives it the next share, abort takes it back."
+_REMEDIES = {
+    Verdict.HOLD: "Mend what both slots suffer from, then nself deploy resume judges it anew; abort removes it.",
+    Verdict.INVALID: "Mend the measurement, then nself deploy resume judges it anew; abort removes it.",
+    Verdict.INCONCLUSIVE: (
+        "nself deploy resume gives it more time; promote --accept-inconclusive --reason TEXT goes on without proof; "
+        "abort takes it back."
+    ),
+}
+
+
+def _seen(session: Session) -> str:
+    ours, theirs, bad, their_bad = session.judge.requests
+    return f"{bad} of {ours} requests failed, {their_bad} of {theirs} on the live slot"
+
+
+def _ended(session: Session, where: Way, why: str) -> NselfError:
+    """The error that ends the watching."""
+    evidence = evidence_words(explained(session))
+    clients = session.judge.overall.comparison.candidate
+    if where is Way.BACK:
+        hit = f"; {clients} client{'s were' if clients != 1 else ' was'} hit" if clients else ""
+        what = f"The candidate failed at {session.percent} %: {why}{hit} ({_seen(session)})."
+        return Unhealthy(what, "Mend it (what was seen is above), then deploy again.", evidence=evidence)
+    decision = session.judge.decision
+    verdict = decision.verdict if decision else Verdict.INCONCLUSIVE
+    parked = Parked(f"{verdict} at {session.percent} %: {why}", _REMEDIES[verdict], evidence=evidence)
+    parked.verdict, parked.back = verdict.value, where is Way.HOLD
+    return parked

@@ -1,0 +1,192 @@
+"""A canary while it is judged: all that must survive of it, as one value; and what follows from what is known.
+
+Times ending in `_s` are seconds since the candidate got its first share, by the clock that the access log goes by.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from nself_deploy.core.analysis import Analysis, Mode, OnInconclusive
+from nself_deploy.core.bake import Bake
+from nself_deploy.core.evidence import Evidence, Request, Side, Verdict
+from nself_deploy.core.explanation import explain
+from nself_deploy.core.log_moves import Move
+from nself_deploy.core.log_position import LogPosition
+from nself_deploy.core.model import Slot, Split
+from nself_deploy.core.verdict import Judge
+
+LEAST_TIME = 2.0
+"""A share that is reached late may still be kept this many times as long as planned."""
+
+
+class Consent(msgspec.Struct, frozen=True):
+    """A person moves the canary on."""
+
+    by: str
+    reason: str = ""
+    """Why, when it lacks proof; empty when it does not."""
+    full: bool = False
+    """To all of the traffic, not only to the next share."""
+
+
+class Session(msgspec.Struct):
+    """All that is known about a canary."""
+
+    judge: Judge
+    candidate: Slot
+    began: float
+    """When the candidate got its first share, in seconds since 1970."""
+    salt: str
+    """What clients are hashed with, of this deployment alone."""
+    position: LogPosition
+    moves: list[Move]
+    """The split that was in force before, and all that followed; one that is not certain yet has no `until`."""
+    deadline_s: float
+    """When a verdict is not waited for any more."""
+    consent: Consent | None = None
+    containers: dict[str, str] = {}
+    """Container -> when it was started, and how often anew."""
+    skipped: int = 0
+    """Lines of the log that could not be understood."""
+    bake: Bake | None = None
+    bake_began_s: float = 0.0
+
+    @classmethod
+    def begin(
+        cls, judge: Judge, candidate: Slot, began: float, salt: str, position: LogPosition, moves: list[Move]
+    ) -> Session:
+        """The candidate gets its first share now."""
+        return cls(judge, candidate, began, salt, position, moves, judge.settings.max_soak_s)
+
+    @property
+    def percent(self) -> int:
+        """The candidate's share."""
+        return self.moves[-1].split.percent_of(self.candidate)
+
+    @property
+    def share_began_s(self) -> float:
+        """When it got it."""
+        return max(0.0, self.moves[-1].until - self.began)
+
+    def moves_to(self, split: Split, now: float) -> None:
+        """The router is about to get this split; said again after a kill, it may have got it in the meantime."""
+        if self.moves[-1].split != split:
+            self.moves.append(Move(split, now))
+
+    def moved_to(self, split: Split, now: float) -> None:
+        """It has it."""
+        last = self.moves[-1]
+        if last.split == split and not last.until:
+            self.moves[-1] = msgspec.structs.replace(last, until=now)
+
+    def feed(self, requests: tuple[Request, ...]) -> None:
+        """Requests, as they are read: those under a share are judged, those of a release that has all are its bake."""
+        for request in requests:
+            if 0.0 < request.share < 1.0:
+                self.judge.request(request)
+            elif self.bake is not None and request.share == 1.0 and request.at >= self.bake_began_s:
+                self.bake.request(msgspec.structs.replace(request, at=request.at - self.bake_began_s))
+
+    def enter(self, at: float, hold_s: float) -> None:
+        """A share begins to be judged, or goes on to be after a pause: there is time for it."""
+        longest = self.judge.settings.max_soak_s
+        self.deadline_s = at + longest if at >= self.deadline_s else max(self.deadline_s, at + LEAST_TIME * hold_s)
+
+
+class Way(StrEnum):
+    """Where a canary goes from here."""
+
+    WAIT = "wait"
+    ON = "on"
+    BACK = "back"
+    """The candidate is taken back, for good."""
+    HOLD = "hold"
+    """It loses its share, and a person decides."""
+    STAY = "stay"
+    """It keeps its share, and a person decides."""
+
+
+def proved(session: Session, next_percent: int) -> bool:
+    """Whether the candidate is shown to be good enough for its next share, whatever the time."""
+    return session.judge.accepted if next_percent == 100 else session.judge.may_grow(next_percent)
+
+
+def way(session: Session, hold_s: float, next_percent: int, at: float) -> tuple[Way, str]:
+    """Where it goes at this time, and why."""
+    judge, consent = session.judge, session.consent
+    held, decision = at - session.share_began_s >= hold_s, judge.decision
+    if judge.settings.mode is Mode.OBSERVE:
+        on = held or consent is not None
+        return (Way.ON, f"{judge.verdict}: it is only observed") if on else (Way.WAIT, "")
+    if decision is not None:
+        return (Way.BACK if decision.verdict is Verdict.FAIL else Way.HOLD), decision.reason
+    if consent is not None:
+        return Way.ON, _by(consent, "pass" if proved(session, next_percent) else "inconclusive")
+    if held and next_percent < 100 and judge.may_grow(next_percent):
+        return Way.ON, f"{judge.verdict}: good enough for {next_percent} %"
+    if held and next_percent == 100 and judge.verdict is Verdict.PASS:
+        return Way.ON, "pass: it is shown to be good enough"
+    if at < session.deadline_s:
+        return Way.WAIT, ""
+    ends = Way.BACK if judge.settings.on_inconclusive is OnInconclusive.ROLLBACK else Way.STAY
+    return ends, "nothing was shown in the longest time that it is allowed"
+
+
+def _by(consent: Consent, verdict: str) -> str:
+    return f"{verdict}: promoted by {consent.by}" + (f", because: {consent.reason}" if consent.reason else "")
+
+
+def explained(session: Session) -> Evidence:
+    """The verdict with all that it rests on, at the time of the last save."""
+    return explain(session.judge, session.judge.now)
+
+
+def evidence_words(found: Evidence) -> tuple[str, ...]:
+    """What a verdict rests on, for people: counts and rates, evidence, what is missing."""
+    lines = [f"candidate: {_side(found.candidate)}", f"live slot: {_side(found.live)}"]
+    ratio = "" if found.ratio is None else f"; the rates' ratio is {found.ratio:.1f}"
+    lines.append(f"evidence of more errors: {_log(found.log_errors)} of {_log(found.log_errors_needed)}{ratio}")
+    if found.log_latency is not None:
+        lines.append(f"evidence of later answers: {_log(found.log_latency)} of {_log(found.log_latency_needed)}")
+    lines.append(f"proof that it is good enough: {_log(found.log_proof)} of {_log(found.log_proof_needed)}")
+    lines += [f"missing: {words}" for words in found.missing]
+    if found.expected_s:
+        lines.append(f"expected in about {found.expected_s:.0f} s, at the present traffic")
+    return tuple(lines)
+
+
+def progress_words(session: Session) -> str:
+    """One short line: the share, the verdict, what was seen."""
+    judge = session.judge
+    ours, theirs, bad, their_bad = judge.requests
+    seen = f"{bad} of {ours} requests failed, {their_bad} of {theirs} on the live slot"
+    return f"{session.percent} %, {judge.verdict}: {seen}"
+
+
+def bake_words(bake: Bake) -> str:
+    """The same of a bake."""
+    return f"{bake.failed} of {bake.requests} requests failed, up to {bake.absolute.objective:.2%} are allowed"
+
+
+def new_bake(analysis: Analysis, judge: Judge, seconds: float) -> Bake:
+    """A bake that allows for how often the live slot failed lately, as far as that is known."""
+    lately = None
+    if judge.requests[1] >= 1000:
+        counts = judge.overall.counts.total
+        lately = counts[3] / max(1, counts[1])
+    return Bake.begin(
+        analysis.slo_error_rate, lately, max(1.0, seconds), analysis.alpha, analysis.beta, analysis.min_errors
+    )
+
+
+def _side(side: Side) -> str:
+    failed = f"{side.failed} failed, of {side.failed_clients} clients" if side.failed else "none failed"
+    return f"{side.requests} requests of about {side.clients} clients, {failed} ({side.rate:.2%})"
+
+
+def _log(value: float) -> str:
+    """Evidence in powers of ten: 3 is one chance in a thousand."""
+    return f"{value / 2.302585:.1f}"

@@ -1,0 +1,112 @@
+"""The plan of a canary: blue-green's, with shares of the traffic and a judge before all of it is moved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import msgspec
+
+from nself_deploy.core import effects as do
+from nself_deploy.core.analysis import Analysis
+from nself_deploy.core.durations import format_duration
+from nself_deploy.core.expectation import needed_requests
+from nself_deploy.core.model import Project, Release, Slot, Split, Strategy
+from nself_deploy.core.plan import Change, Facts, Plan, Step, Timing, plan_blue_green
+
+PROBES = 20
+"""Requests to each routed service of the candidate before any user."""
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """A share of the traffic (percent, 1 to 100), and how many seconds the candidate keeps it at least."""
+
+    percent: int
+    hold_s: float = 0.0
+
+
+class Canary(msgspec.Struct, frozen=True):
+    """What a canary is asked for."""
+
+    stages: tuple[Stage, ...]
+    """Growing, the last one 100 %."""
+    analysis: Analysis
+    keep_failed: bool = False
+
+
+def plan_canary(project: Project, release: Release, facts: Facts, timing: Timing, target: str, canary: Canary) -> Plan:
+    """Prove the release in the idle slot, give it more and more of the traffic while it is judged, then all of it.
+
+    Without a live slot of ours there is nothing to compare with: then it is blue-green's plan, and says so.
+    """
+    base = plan_blue_green(project, release, facts, timing, target)
+    base = msgspec.structs.replace(base, strategy=Strategy.CANARY)
+    if base.unchanged:
+        return base
+    live, to = base.live, base.candidate
+    if live is None or live is Slot.PLAIN or to is None:
+        return msgspec.structs.replace(base, warnings=(*base.warnings, _nothing_to_compare(live)))
+    at = next(n for n, step in enumerate(base.steps) if step.moves_traffic)
+    move = base.steps[at]
+    kept = canary.keep_failed
+    undo = tuple(_kept_open(step) if kept else step for step in move.undo)
+    smoke = Step("smoke", f"Smoke test {to}", do.Smoke(release.id, to, PROBES))
+    return msgspec.structs.replace(
+        base,
+        steps=(
+            *base.steps[:at],
+            smoke,
+            *_stages(canary.stages, live, to, undo),
+            msgspec.structs.replace(move, undo=undo, once=True),
+            *base.steps[at + 1 :],
+        ),
+        park=Step("park", f"Take all traffic back to {live}", do.MoveTraffic(Split.all_to(live))),
+        keep_failed=kept,
+        analysis=canary.analysis,
+        changes=tuple(_in_shares(change, canary, live, to) for change in base.changes),
+    )
+
+
+def plan_directly(
+    project: Project, release: Release, facts: Facts, timing: Timing, target: str, canary: Canary
+) -> Plan:
+    """Blue-green; of what a canary is asked for, only how a bake is judged counts."""
+    plan = plan_blue_green(project, release, facts, timing, target)
+    bakes = any(isinstance(step.effect, do.Bake) for step in plan.steps)
+    return msgspec.structs.replace(plan, analysis=canary.analysis if bakes else None, keep_failed=canary.keep_failed)
+
+
+def _stages(stages: tuple[Stage, ...], live: Slot, to: Slot, undo: tuple[Step, ...]) -> Iterator[Step]:
+    for stage, following in pairwise(stages):
+        share = stage.percent
+        move = do.MoveTraffic(Split(live, to, share))
+        yield Step(f"split:{share}", f"Move {share} % to {to}", move, undo=undo, moves_traffic=True, once=True)
+        judge = do.Judge(to, share, stage.hold_s, following.percent)
+        yield Step(f"judge:{share}", f"Judge {to} at {share} %", judge, once=True)
+
+
+def _kept_open(step: Step) -> Step:
+    """A slot that is drained to be kept, not to be removed."""
+    if not isinstance(step.effect, do.Drain):
+        return step
+    return msgspec.structs.replace(step, effect=msgspec.structs.replace(step.effect, keep=True))
+
+
+def _nothing_to_compare(live: Slot | None) -> str:
+    what = "nothing is live yet" if live is None else "the plain stack keeps no record of its requests"
+    return f"there is nothing to compare the new version with ({what}): it gets all requests at once, as in blue-green"
+
+
+def _in_shares(change: Change, canary: Canary, live: Slot, to: Slot) -> Change:
+    stages, objective = canary.stages, canary.analysis.slo_error_rate
+    if change.what.startswith("split"):
+        shares = ", ".join(
+            f"{s.percent} % for {format_duration(s.hold_s)}" if s.percent < 100 else "100 %" for s in stages
+        )
+        proof = (
+            f"longer while it lacks proof (about {needed_requests(objective)} good requests to it); back when it fails"
+        )
+        return Change("~", f"split, from {live} to {to}: {shares}", proof)
+    if "never touched by blue-green" in change.reason:
+        return msgspec.structs.replace(change, reason="never touched by a canary")
+    return change

@@ -1,0 +1,170 @@
+"""Canaries on the shop, under users: promoted, taken back, parked, and led from another terminal."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.load import Kind, LoadMix, LoadProcess, Stream
+from tests.load.mix import Limits
+from tests.real import people
+from tests.real.stack import Stack, wait_for
+
+pytestmark = [pytest.mark.real, pytest.mark.alone]
+
+CLIENTS = 120
+RATE = 60.0
+CANARY = [*people.QUICK, "--strategy", "canary", "--steps", "50,100", "--error-threshold", "5", "--bake", "3s"]
+"""Half of the clients, and an objective that is proved within seconds."""
+
+
+def users(path: str = "/whoami") -> LoadMix:
+    """Many clients, told apart by their browser; each asks every other second."""
+    streams = tuple(
+        Stream(
+            Kind.GET,
+            path,
+            share=1 / CLIENTS,
+            name=f"person {n}",
+            connections=1,
+            timeout_s=60,
+            headers={"User-Agent": f"person {n}"},
+        )
+        for n in range(CLIENTS)
+    )
+    return LoadMix(streams, RATE, Limits(duration_s=600, requests=int(RATE * 600)))
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[Stack]:
+    stack = people.shop("canary")
+    try:
+        stack.nself("init", "--yes")
+        stack.nself(*people.QUICK, SHOP_RELEASE="first")
+        yield stack
+    finally:
+        stack.remove()
+
+
+def named(document: dict[str, Any], start: str) -> dict[str, Any]:
+    return next(step for step in document["steps"] if step["name"].startswith(start))
+
+
+def under_way(stack: Stack, share: int = 50) -> None:
+    """Wait until a canary has this share."""
+    wait_for(lambda: people.split(stack).endswith(f"-{share}"), f"a canary at {share} %", timeout_s=120)
+
+
+def begun(stack: Stack, release: str, *words: str) -> subprocess.Popen[str]:
+    """A canary in another terminal, with its share."""
+    process = stack.start_nself("--json", *CANARY, *words, SHOP_RELEASE=release)
+    under_way(stack)
+    return process
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
+    out, err = process.communicate(timeout=180)
+    return process.returncode, json.loads(out), err
+
+
+def test_a_healthy_canary_is_promoted_and_nobody_notices(shop: Stack) -> None:
+    with LoadProcess(users(), shop.url) as load:
+        document = shop.deploy("healthy", *CANARY, "--soak", "8s").json
+        report = load.stop()
+    print(report.result_line())
+
+    assert (document["verdict"], document["final_percent"], document["success"]) == ("pass", 100, True)
+    assert report.failed == 0, people.told(report)
+    assert named(document, "Judge")["seconds"] >= 8
+    assert " of " in named(document, "Bake")["detail"]
+    assert shop.release_served() == "healthy"
+
+
+def test_a_canary_that_fails_a_fifth_of_the_requests_is_taken_back(shop: Stack) -> None:
+    before = shop.release_served()
+    with LoadProcess(users(), shop.url) as load:
+        outcome = shop.deploy("flaky", *CANARY, "--soak", "60s", check=False, SHOP_VARIANT="flaky")
+        report = load.stop()
+    document = outcome.json
+    print(report.result_line(), outcome.err)
+
+    assert outcome.status == 5, outcome.text
+    assert (document["verdict"], document["final_percent"], document["rolled_back"]) == ("fail", 0, True)
+    assert "clients were hit" in document["error"] and "candidate: " in outcome.err
+    assert named(document, "Judge")["status"] == "unhealthy" and named(document, "Judge")["seconds"] < 40
+    assert 0 < report.failed < 100, report.table()
+    assert shop.release_served() == before
+    assert not [names for names in shop.slots().values() if any("flaky" in name for name in names)]
+
+
+def test_without_users_it_waits_for_a_person(shop: Stack) -> None:
+    before = shop.release_served()
+    outcome = shop.deploy("lonely", *CANARY, "--soak", "3s", check=False)
+    assert outcome.status == 7, outcome.text
+    assert (outcome.json["verdict"], outcome.json["final_percent"], outcome.json["success"]) == (
+        "inconclusive",
+        50,
+        False,
+    )
+    assert "0 of " in outcome.err
+
+    status = shop.nself("status", "--json").json
+    assert status["under_way"]["outcome"] == "parked" and not status["holder"]
+    assert status["canary"]["percent"] == 50 and status["canary"]["evidence"]["verdict"] == "inconclusive"
+    refused = shop.deploy("another", *people.QUICK, check=False)
+    assert refused.status == 7 and "is parked" in refused.err
+    assert shop.nself("promote", check=False).status == 4
+
+    shop.nself("abort")
+    assert "-" not in people.split(shop)
+    assert {shop.release_served() for _ in range(20)} == {before}
+    assert shop.nself("status", "--json").json["canary"] is None
+
+
+def test_it_is_led_from_another_terminal(shop: Stack) -> None:
+    with LoadProcess(users(), shop.url) as load:
+        process = begun(shop, "paused", "--soak", "10m")
+        answer = shop.nself("pause", "--json").json
+        assert "paused at 50 %" in answer["steps"][0]["detail"]
+        status, document, err = ended(process)
+        assert (status, document["final_percent"]) == (7, 50), err
+        assert "paused by" in err
+        why = ["--accept-inconclusive", "--reason", "the numbers are good"]
+        promoted = shop.nself("promote", "--full", *why, "--json").json
+        assert promoted["success"] and promoted["final_percent"] == 100
+
+        process = begun(shop, "aborted", "--soak", "10m")
+        shop.nself("abort")
+        assert ended(process)[0] == 130
+        report = load.stop()
+
+    assert report.failed == 0, people.told(report)
+    assert shop.release_served() == "paused"
+    trail = shop.nself("audit", "list", "--json").json
+    assert [e["reason"] for e in trail if e["event_type"] == "promote"] == ["the numbers are good"]
+
+
+def test_a_canary_whose_process_is_killed_goes_on_from_where_it_was(shop: Stack) -> None:
+    with LoadProcess(users(), shop.url) as load:
+        process = begun(shop, "killed", "--soak", "20s")
+
+        def counted() -> int:
+            found = shop.nself("status", "--json").json["canary"]
+            return int(found["evidence"]["candidate"]["requests"]) if found and found["evidence"] else 0
+
+        seen = wait_for(counted, "what is known to be written down")
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        document = shop.nself("resume", "--json").json
+        report = load.stop()
+
+    judged = named(document, "Judge")["detail"]
+    assert document["success"] and document["verdict"] == "pass", document
+    assert int(judged.partition(" requests failed")[0].rpartition(" ")[2]) > seen
+    assert report.failed == 0, people.told(report)
+    assert shop.release_served() == "killed"

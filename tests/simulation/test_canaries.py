@@ -1,0 +1,84 @@
+"""Canaries in the simulated world: killed at every point, with every kind of candidate, parked and decided about."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.canaries import with_canaries
+from tests.simulation.history import Report, played
+from tests.simulation.process import Fault
+from tests.simulation.schedule import VERSIONS, Command, Schedule, planned
+from tests.simulation.shop import Shape
+
+SEEDS = 300
+POINTS = 75
+"""More than a canary has."""
+
+
+def play(*commands: Command, shape: Shape | None = None, beginning: str = "live") -> Report:
+    report = played(Schedule(1, shape or Shape(), beginning, commands), verbose=True)
+    assert report.violations == (), commands
+    return report
+
+
+def ends(report: Report, process: str) -> str:
+    """How a process ended, in the words of the log."""
+    said = [line.partition(f"{process}: ")[2] for line in report.log if f"{process}: " in line]
+    return next((words for words in reversed(said) if words.startswith(("ended", "Parked", "nothing"))), "")
+
+
+@pytest.mark.parametrize("then", ["resume", "abort", "canary", "deploy"])
+@pytest.mark.parametrize("kind", ["kill-before", "kill-after"])
+def test_killed_at_any_point_it_is_put_right(then: str, kind: str) -> None:
+    found: set[str] = set()
+    for at in range(1, POINTS, 2 if kind == "kill-after" else 1):
+        shape = Shape(single=at % 3 == 0, job=at % 4 == 0, replicas=1 + (at % 5 == 0))
+        report = play(Command("canary", "good", faults=(Fault(at, kind),)), Command(then, pause=2.0), shape=shape)
+        found.add(ends(report, "p1")[:10])
+
+    assert "ended done" in found
+    assert ("ended inte" in found) is (then == "abort")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_kind_of_candidate_ends_with_users_served(version: str) -> None:
+    report = play(Command("canary", version), Command("abort", pause=2.0))
+
+    assert ends(report, "p0").startswith("ended done" if version in ("good", "slow", "bad-job") else "ended failed"), (
+        ends(report, "p0")
+    )
+
+
+@pytest.mark.parametrize("beginning", ["fresh", "plain", "live", "standby"])
+def test_it_begins_anywhere(beginning: str) -> None:
+    assert ends(play(Command("canary", "good"), beginning=beginning), "p0").startswith("ended done")
+
+
+def test_a_clock_that_is_set_back_before_anybody_reads_the_log_is_noticed() -> None:
+    report = play(Command("canary", "good", faults=(Fault(1, "clock-back", 2, "split:50"),)), Command("abort"))
+
+    assert any("move traffic to blue" in line and " p0: " in line for line in report.log)
+
+
+@pytest.mark.parametrize(("then", "end"), [("resume", "ended done"), ("abort", "ended interrupted")])
+def test_a_measurement_that_went_wrong_parks_it_until_a_person_decides(then: str, end: str) -> None:
+    jump = Fault(1, "clock-back", 0, "judge:50")
+    report = play(Command("canary", "good", faults=(jump,)), Command("deploy", pause=2.0), Command(then, pause=2.0))
+
+    assert ends(report, "p1").startswith("Parked"), ends(report, "p1")
+    assert ends(report, "p2").startswith(end), ends(report, "p2")
+    assert any("move traffic to blue" in line and " p0: " in line for line in report.log)
+
+
+@pytest.mark.parametrize("step", ["split:50", "judge:50", "move", "bake"])
+@pytest.mark.parametrize("fault", ["interrupt", "engine-down", "disk-full", "person-restarts-router"])
+def test_what_happens_around_it_leaves_users_served(step: str, fault: str) -> None:
+    play(Command("canary", "good", faults=(Fault(1, fault, 1, step),)), Command("abort", pause=20.0))
+
+
+@pytest.mark.parametrize("chunk", range(6))
+def test_random_histories_with_canaries_keep_all_invariants(chunk: int) -> None:
+    for seed in range(chunk, SEEDS, 6):
+        report = played(with_canaries(planned(seed), seed))
+
+        assert report.violations == (), f"seed {seed}: {with_canaries(planned(seed), seed)}"

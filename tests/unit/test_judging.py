@@ -1,0 +1,372 @@
+"""Watching a canary: what is read, written down, asked and answered; killed in the middle, it goes on from there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from nself_deploy.app import asking, baking, judging
+from nself_deploy.app.ports import LogView
+from nself_deploy.app.world import World
+from nself_deploy.core import effects as do
+from nself_deploy.core import machine
+from nself_deploy.core.asking import Answer, Wanted, answer_key
+from nself_deploy.core.canary import Session
+from nself_deploy.core.evidence import Request
+from nself_deploy.core.log_position import LogPosition, LogRead
+from nself_deploy.core.machine import Run
+from nself_deploy.core.model import Container, Slot, Split
+from nself_deploy.core.state import format_time
+from nself_deploy.core.times import parse
+from nself_deploy.errors import GateRefused, Parked, Unhealthy, UsageError
+from tests.unit.plans import a_project, a_release
+from tests.unit.test_machine_canary import a_plan, at_step
+
+TEN, HALF = Split(Slot.BLUE, Slot.GREEN, 10), Split(Slot.BLUE, Slot.GREEN, 50)
+NOON = datetime(2026, 11, 26, 12, tzinfo=UTC).timestamp()
+
+
+@dataclass
+class Scene:
+    """A world whose time passes only in sleep, with users who send so many requests per second."""
+
+    run: Run
+    rate: int = 60
+    failing: float = 0.0
+    split: Split = field(default_factory=lambda: Split.all_to(Slot.BLUE))
+    now: float = NOON
+    words: dict[str, str] = field(default_factory=dict)
+    recording: list[bool] = field(default_factory=list)
+    events: list[Any] = field(default_factory=list)
+    containers: list[Container] = field(default_factory=list)
+    problem: str = ""
+    notes: list[str] = field(default_factory=list)
+    lines: list[tuple[float, Request]] = field(default_factory=list)
+    at: dict[float, Callable[[], None]] = field(default_factory=dict)
+    """What happens, so many seconds after noon."""
+
+    async def sleep(self, seconds: float) -> None:
+        for _ in range(round(seconds * self.rate)):
+            self.now += 1 / self.rate
+            share = self.split.percent_of(Slot.GREEN) / 100
+            n = len(self.lines)
+            client = (n * 2654435761) % (1 << 32)
+            candidate = (n * 7919) % 100 < share * 100
+            failed = candidate and n % 100 < self.failing * 100
+            self.lines.append((self.now, Request(0.0, client, candidate, failed, share)))
+        if not self.rate:
+            self.now += seconds
+        for moment in sorted(self.at):
+            if self.now - NOON >= moment:
+                self.at.pop(moment)()
+        await asyncio.sleep(0)
+
+    def log(self, view: LogView) -> Any:
+        def read(position: LogPosition) -> LogRead:
+            found = self.lines[position.offset :]
+            requests = tuple(msgspec.structs.replace(r, at=max(0.0, t - view.began)) for t, r in found)
+            size = len(self.lines)
+            return LogRead(requests, LogPosition(1, size), size=size, problem=self.problem)
+
+        return SimpleNamespace(end=lambda: LogPosition(1, len(self.lines)), read=read)
+
+    async def record(self, *, on: bool) -> None:
+        self.recording.append(on)
+
+    async def found(self, compose_project: str = "", **_: Any) -> list[Container]:
+        return [c for c in self.containers if c.project == compose_project]
+
+    async def router(self) -> Any:
+        return SimpleNamespace(mounted=True, running=True, loaded_tree="tree")
+
+    @property
+    def world(self) -> World:
+        releases = {"new": a_release(), "old": a_release("old")}
+        store = SimpleNamespace(
+            meta=lambda key: self.words.get(key, ""),
+            set_meta=self.words.__setitem__,
+            release=releases.get,
+            run=lambda _: self.run,
+            unfinished=lambda: self.run,
+            add_event=self.events.append,
+        )
+        world = SimpleNamespace(
+            store=store,
+            project=a_project(),
+            clock=SimpleNamespace(
+                now=lambda: format_time(datetime.fromtimestamp(self.now, UTC)),
+                monotonic=lambda: self.now,
+                sleep=self.sleep,
+            ),
+            router=SimpleNamespace(split=lambda: self.split, record=self.record, observe=self.router),
+            engine=SimpleNamespace(containers=self.found),
+            request_log=self.log,
+            progress=lambda text: None,
+            note=self.notes.append,
+            user="ann",
+            lock=SimpleNamespace(owner=lambda: "somebody"),
+        )
+        return cast("World", world)
+
+    def give(self, split: Split) -> None:
+        judging.before_move(self.world, self.run, split)
+        self.split = split
+        judging.after_move(self.world, self.run, split)
+
+    async def judge(self, key: str) -> str:
+        step = next(s for s in self.run.plan.steps if s.key == key)
+        assert isinstance(step.effect, do.Judge)
+        return await judging.judge(self.world, self.run, step.effect)
+
+    @property
+    def session(self) -> Session:
+        found = judging.load(self.world, self.run)
+        assert found is not None
+        return found
+
+
+def a_scene(key: str = "judge:10", **more: Any) -> Scene:
+    scene = Scene(at_step(a_plan(), key), **more)
+    scene.give(TEN)
+    return scene
+
+
+async def test_a_healthy_canary_may_have_its_next_share_when_its_time_is_over() -> None:
+    scene = a_scene()
+    words = await scene.judge("judge:10")
+
+    assert scene.now - NOON == pytest.approx(300, abs=1)
+    assert words.startswith("inconclusive: good enough for 50 %; 0 of ")
+    scene.give(HALF)
+    assert (await scene.judge("judge:50")).startswith("pass: ")
+    assert scene.now - NOON == pytest.approx(360, abs=2)
+    assert scene.recording == [True, True]
+    assert [m.split for m in scene.session.moves] == [Split.all_to(Slot.BLUE), TEN, HALF]
+
+
+async def test_a_canary_that_fails_is_found_in_seconds_and_says_how_many_were_hit() -> None:
+    scene = a_scene(failing=0.5)
+    with pytest.raises(Unhealthy, match=r"failed at 10 %: more requests fail.*clients were hit") as caught:
+        await scene.judge("judge:10")
+
+    assert scene.now - NOON < 20
+    assert any("evidence of more errors" in line for line in caught.value.evidence)
+
+
+async def test_without_traffic_it_waits_for_a_person_at_its_share() -> None:
+    scene = a_scene(rate=0)
+    with pytest.raises(Parked, match="inconclusive at 10 %") as caught:
+        await scene.judge("judge:10")
+
+    assert (caught.value.verdict, caught.value.back) == ("inconclusive", False)
+    assert any("0 of" in line for line in caught.value.evidence)
+    assert scene.now - NOON == pytest.approx(1080, abs=2)
+    assert scene.recording[-1] is False
+    with pytest.raises(Parked):
+        await scene.judge("judge:10")  # resumed: it has as much time again
+    assert scene.now - NOON == pytest.approx(2160, abs=4)
+
+
+async def test_a_log_that_can_not_be_trusted_takes_users_back() -> None:
+    scene = a_scene(problem="it was cut")
+    with pytest.raises(Parked, match="invalid at 10 %: it was cut") as caught:
+        await scene.judge("judge:10")
+
+    assert (caught.value.verdict, caught.value.back) == ("invalid", True)
+
+
+async def test_a_log_that_stands_still_while_the_router_answers_is_not_trusted() -> None:
+    scene = a_scene()
+    scene.at[10.0] = lambda: setattr(scene, "rate", 0)
+    with pytest.raises(Parked, match=r"invalid.*the access log has not grown for"):
+        await scene.judge("judge:10")
+
+
+async def test_a_clock_that_is_set_back_takes_users_back_also_when_nobody_read_meanwhile() -> None:
+    scene = a_scene()
+    scene.now -= 3600
+    with pytest.raises(Parked, match="invalid at 10 %: the machine's clock was set back"):
+        await scene.judge("judge:10")
+
+
+async def test_a_bake_goes_on_when_the_clock_is_set_back() -> None:
+    scene = a_scene()
+    scene.give(Split.all_to(Slot.GREEN))
+    scene.at[30.0] = lambda: setattr(scene, "now", scene.now - 3600)
+    start = scene.now
+    assert (await baking.bake(scene.world, scene.run, do.Bake(Slot.GREEN, 60.0))).startswith("over; ")
+    assert scene.now - start == pytest.approx(60 - 3600, abs=2)
+
+
+async def test_a_kill_in_the_middle_loses_nothing_and_counts_nothing_twice() -> None:
+    scene = a_scene()
+    task = asyncio.ensure_future(scene.judge("judge:10"))
+    while scene.now < NOON + 100:
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    saved, deadline = sum(scene.session.judge.requests[:2]), scene.session.deadline_s
+    assert saved
+    await scene.judge("judge:10")
+
+    judged = scene.session.judge
+    assert sum(judged.requests[:2]) == sum(1 for _ in scene.lines)
+    assert scene.now - NOON == pytest.approx(300, abs=1)
+    assert scene.session.deadline_s == deadline
+
+
+@pytest.mark.parametrize("slot", [Slot.GREEN, Slot.BLUE])
+async def test_a_container_that_is_restarted_counts_against_its_slot(slot: Slot) -> None:
+    scene = a_scene()
+    release = "new" if slot is Slot.GREEN else "old"
+    before = Container("1", f"shop-{slot}-web-1", f"shop-{slot}", "web", slot=slot, release=release, started_at="a")
+    scene.containers = [before]
+
+    def restarted() -> None:
+        scene.containers = [msgspec.structs.replace(before, started_at="b", restart_count=1)]
+
+    scene.at[20.0] = restarted
+    if slot is Slot.BLUE:
+        assert (await scene.judge("judge:10")).startswith("inconclusive: good enough")
+        return
+    with pytest.raises(Unhealthy, match="stopped and was restarted"):
+        await scene.judge("judge:10")
+    assert scene.now - NOON < 30
+
+
+async def asked(scene: Scene, wanted: Wanted, at: float, **more: Any) -> Answer | None:
+    """Ask from another terminal while it is judged."""
+    found: list[asyncio.Future[Answer | None]] = []
+    scene.at[at] = lambda: found.append(asyncio.ensure_future(asking.ask(scene.world, scene.run, wanted, **more)))
+    task = asyncio.ensure_future(scene.judge("judge:10"))
+    while not found and not task.done():
+        await asyncio.sleep(0)
+    answer = await found[0]
+    await asyncio.gather(task, return_exceptions=True)
+    scene.words["result"] = str(task.exception() or task.result())
+    return answer
+
+
+async def test_another_terminal_pauses_it() -> None:
+    scene = a_scene()
+    answer = await asked(scene, Wanted.PAUSE, 20.0)
+
+    assert answer is not None and answer.done and answer.words == "paused at 10 %"
+    assert scene.words["result"].startswith("paused by ann at 10 %")
+
+
+async def test_another_terminal_promotes_what_is_good_enough() -> None:
+    scene = a_scene()
+    answer = await asked(scene, Wanted.PROMOTE, 100.0)
+
+    assert answer is not None and answer.done and answer.words == "it goes on to 50 %"
+    assert scene.now - NOON < 105 and scene.words["result"].startswith("pass: promoted by ann")
+    assert [(e.event_type, e.reason) for e in scene.events] == [("promote", "")]
+    assert scene.session.consent is None
+
+
+async def test_what_is_not_good_enough_is_refused_without_a_reason() -> None:
+    scene = a_scene()
+    answer = await asked(scene, Wanted.PROMOTE, 1.0)
+
+    assert answer is not None and not answer.done and "not shown" in answer.words and answer.evidence
+    assert not scene.events
+
+
+async def test_a_person_may_do_without_proof_up_to_the_end() -> None:
+    scene = a_scene()
+    answer = await asked(scene, Wanted.PROMOTE, 1.0, full=True, reason="it is Friday")
+    assert answer is not None and answer.words == "it goes on to all of the traffic"
+    scene.give(HALF)
+    start = scene.now
+    assert (await scene.judge("judge:50")).startswith("inconclusive: promoted by ann, because: it is Friday")
+    assert scene.now == start
+
+
+async def test_a_canary_that_lost_its_share_is_judged_anew() -> None:
+    scene = a_scene()
+    await scene.sleep(2)
+    first = scene.session
+    scene.give(Split.all_to(Slot.BLUE))
+    assert scene.session.percent == 0
+    scene.give(TEN)
+
+    assert scene.session.began > first.began and scene.session.salt != first.salt
+    assert scene.session.judge.requests == [0, 0, 0, 0]
+
+
+async def test_users_are_taken_back_also_when_the_session_is_damaged() -> None:
+    scene = a_scene()
+    scene.words[judging.session_key(scene.run.id)] = "{"
+    scene.give(Split.all_to(Slot.BLUE))
+
+    assert scene.split == Split.all_to(Slot.BLUE)
+
+
+async def test_a_bake_ends_in_its_time_and_finds_what_fails_with_all_of_the_traffic() -> None:
+    for failing, ends in ((0.0, 600.0), (0.3, 30.0)):
+        scene = a_scene()
+        await scene.sleep(1)
+        scene.give(Split.all_to(Slot.GREEN))
+        scene.failing, start = failing, scene.now
+        work = baking.bake(scene.world, scene.run, do.Bake(Slot.GREEN, 600.0))
+        if not failing:
+            assert (await work).startswith("over; 0 of ")
+            assert scene.now - start == pytest.approx(ends, abs=1)
+            continue
+        with pytest.raises(Unhealthy, match="failed with all of the traffic"):
+            await work
+        assert scene.now - start < ends
+
+
+async def test_a_bake_that_can_not_see_says_so() -> None:
+    scene = a_scene(problem="it was cut")
+    scene.give(Split.all_to(Slot.GREEN))
+    words = await baking.bake(scene.world, scene.run, do.Bake(Slot.GREEN, 60.0))
+
+    assert words.endswith("not all was seen: it was cut")
+    assert scene.notes == ["the bake does not see every request: it was cut"]
+
+
+async def test_a_promotion_ends_the_bake_and_a_pause_is_refused() -> None:
+    scene = a_scene()
+    scene.give(Split.all_to(Slot.GREEN))
+    task = asyncio.ensure_future(baking.bake(scene.world, scene.run, do.Bake(Slot.GREEN, 600.0)))
+    refused = await asking.ask(scene.world, scene.run, Wanted.PAUSE)
+    assert refused is not None and not refused.done and "can't be paused" in refused.words
+    accepted = await asking.ask(scene.world, scene.run, Wanted.PROMOTE)
+
+    assert accepted is not None and accepted.done
+    assert (await task).startswith("ended early by ann")
+
+
+def test_what_has_no_shares_can_not_be_paused() -> None:
+    scene = a_scene()
+    plain = msgspec.structs.replace(scene.run.plan, steps=scene.run.plan.steps[:3])
+    scene.run = msgspec.structs.replace(scene.run, plan=plain)
+    with pytest.raises(UsageError, match="has no shares of the traffic"):
+        asking.under_way(scene.world)
+
+
+async def test_a_waiting_canary_is_promoted_only_with_proof_or_a_reason() -> None:
+    scene = a_scene(rate=0)
+    parking = machine.Parking("too few requests", "inconclusive")
+    scene.run, _ = machine.advance(scene.run, machine.Park(parking))
+    with pytest.raises(GateRefused, match="not shown to be good enough for 50 %"):
+        await asking.promote_waiting(scene.world, asyncio.Event(), full=False, reason="")
+
+
+def test_at_the_end_nothing_is_left_of_it() -> None:
+    scene = a_scene()
+    scene.words[answer_key(scene.run.id)] = "x"
+    judging.forget(scene.world, scene.run)
+
+    assert not any(scene.words.values())
+    assert parse(scene.world.clock.now()).timestamp() == NOON
