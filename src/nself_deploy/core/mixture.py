@@ -83,10 +83,10 @@ class Mixture(msgspec.Struct):
         return log(total) + self.exponent * log(2.0) if total > 0.0 else float("-inf")
 
 
-RATIOS = spaced(2.0, 200.0)
+RATIOS = spaced(2.0, 120.0)
 """How many times more often the candidate fails than the live slot: the alternatives.
 
-What is beyond them is found too: with 2 against the 1.5 that matter by default, with 200 against an outage.
+What is beyond them is found too: with 2 against the 1.5 that matter by default, with 120 against an outage.
 """
 
 
