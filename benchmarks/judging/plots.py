@@ -55,7 +55,7 @@ def traffic(outcomes: Sequence[Outcome]) -> str:
     chart = Chart(
         "Time until nself-deploy stops a sick candidate (median), by traffic",
         _TRAFFIC,
-        Axis("time", 0.2, 300.0, _SECONDS, logarithmic=True),
+        Axis("time", 0.05, 300.0, _SECONDS, logarithmic=True),
     )
     for world, colour in zip(_ERRORS, _COLOURS, strict=True):
         at = {o.per_s: o.median for o in outcomes if o.kind == "sick" and o.world == world}
