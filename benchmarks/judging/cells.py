@@ -11,8 +11,9 @@ from zlib import crc32
 
 import numpy as np
 
-from benchmarks.judging import times
+from benchmarks.judging import split, times
 from benchmarks.judging.peers import Found, judged
+from benchmarks.judging.shipped import ShippedJudges
 from benchmarks.judging.vector import FAIL, HOLD, PASS, VectorJudge, in_random_order
 from benchmarks.judging.worlds import (
     FLAT,
@@ -30,7 +31,9 @@ from nself_deploy.core.acceptance import MIN_REQUESTS
 from nself_deploy.core.analysis import Analysis
 
 RATES = (2.0, 10.0, 50.0, 200.0, 1000.0)
+_GOALS_AT = (50.0, 200.0)
 _COMPACT = 0.05
+_SPLITS = ((1.0, "right"), (1.2, "1.2 times the share"), (2.0, "2 times the share"))
 _LIVE, _LATE_S = 0.001, 150.0
 """Beside sick candidates: the live slot's error rate; when late faults begin."""
 
@@ -63,12 +66,14 @@ class Cell:
     world: str
     per_s: float
     runs: int
-    make: Callable[[], World | times.Times]
+    make: Callable[[], World | times.Times | split.Split]
     plan: Plan = RAMP
     length: float = 1.0
     """Of a slice of time, seconds."""
     onset: float = 0.0
     gate: bool = True
+    """Whether differences must matter. The shipped judge always asks that; without it the transcribed one judges."""
+    transcribed: bool = False
 
     def run(self, seed: int) -> list[Outcome]:
         """Simulate it; the seed and the cell's name determine everything."""
@@ -77,7 +82,13 @@ class Cell:
         if isinstance(world, times.Times):
             done = times.run(world, self.plan, self.runs, rng)
             return [self._outcome(done.verdicts, done.times, None)]
-        judge = simulate(world, self.plan, self.runs, self.length, rng, gate=self.gate)
+        if isinstance(world, split.Split):
+            return [self._alarmed(split.run(world, self.plan, self.runs, rng))]
+        judge: VectorJudge | ShippedJudges
+        if self.transcribed or not self.gate:
+            judge = transcribed(world, self.plan, self.runs, self.length, rng, gate=self.gate)
+        else:
+            judge = shipped(world, self.plan, self.runs, self.length, rng)
         starved = (judge.verdicts == PASS) & (judge.asked < MIN_REQUESTS)
         own = self._outcome(judge.verdicts, judge.times, judge.victims, int(starved.sum()))
         if self.kind not in ("sick", "late") or not isinstance(world, Independent):
@@ -103,6 +114,12 @@ class Cell:
             unproved=unproved,
         )
 
+    def _alarmed(self, at: np.ndarray) -> Outcome:
+        """Of the guard of the split."""
+        median, p95 = _quantiles(np.where(np.isnan(at), np.inf, at))
+        alarms = float((~np.isnan(at)).mean())
+        return Outcome(self.kind, self.world, self.per_s, self.runs, alarms, median=median, p95=p95)
+
     def _peer(self, found: Found) -> Outcome:
         rolled_back = ~np.isnan(found.times)
         median, p95 = _quantiles(np.where(rolled_back, found.times - self.onset, np.inf))
@@ -118,10 +135,25 @@ def _quantiles(seconds: np.ndarray, errors: float = 0.0) -> tuple[float | None, 
     return found[0] if np.isfinite(found[0]) else None, found[1] if np.isfinite(found[1]) else None
 
 
-def simulate(
+def shipped(world: World, plan: Plan, runs: int, length: float, rng: np.random.Generator) -> ShippedJudges:
+    """Watch so many deployments in a world with the shipped judge, for the whole soak or until they are decided."""
+    judges = ShippedJudges(runs, Analysis(), rng)
+    for number in range(1, round(SOAK_S / length) + 1):
+        at = round(number * length, 6)
+        share = share_at(plan, at)
+        judges.step(at, share, world.draw(rng, at, length, share, len(judges)))
+        if judges.decided > _COMPACT:
+            world.keep(judges.compact())
+            if not len(judges):
+                break
+    judges.end(SOAK_S)
+    return judges
+
+
+def transcribed(
     world: World, plan: Plan, runs: int, length: float, rng: np.random.Generator, *, gate: bool = True
 ) -> VectorJudge:
-    """Watch so many deployments in a world, for the whole soak or until they are decided."""
+    """The same with the judge in numpy, which is faster and can do without the gate."""
     judge = VectorJudge(runs, Analysis(), gate=gate)
     for number in range(1, round(SOAK_S / length) + 1):
         left = len(judge.state.number)
@@ -142,22 +174,37 @@ class Size:
     """How much is simulated."""
 
     healthy: int = 10_000
+    """Deployments in each healthy world, over all rates of requests."""
     sick: int = 2_000
+    """Deployments of each sick candidate at the rates that goals are about; half as many at the others."""
     rates: tuple[float, ...] = RATES
+
+    def healthy_at(self, per_s: float) -> int:
+        """A quarter at each of the low rates, fewer where every deployment has very many requests."""
+        return round(self.healthy * (0.10 if per_s > 500 else 0.15 if per_s > 100 else 0.25))
+
+    def sick_at(self, per_s: float) -> int:
+        """As `sick` says."""
+        return self.sick if per_s in _GOALS_AT else self.sick // 2
 
 
 def cells(size: Size) -> list[Cell]:
     """All of them, the slowest first."""
     found: list[Cell] = []
+    few = "better, few clients come back"
     for per_s in size.rates:
-        found += [Cell("healthy", name, per_s, size.healthy, partial(_healthy, per_s, name)) for name in healthy(per_s)]
-        name = "better, few clients come back"
-        found.append(Cell("no gate", name, per_s, size.healthy // 10, partial(_healthy, per_s, name), gate=False))
+        runs = size.healthy_at(per_s)
+        for name in healthy(per_s):
+            fewer = max(1, runs // 10) if name == few and per_s > 100 else runs
+            found.append(Cell("healthy", name, per_s, fewer, partial(_healthy, per_s, name)))
+        found.append(Cell("no gate", few, per_s, max(1, runs // 10), partial(_healthy, per_s, few), gate=False))
         for factor, what in ((1.0, "healthy times"), (1.1, "times +10 %")):
-            found.append(Cell("healthy", what, per_s, size.healthy, partial(times.Times, per_s, factor)))
-        found += _sick(per_s, size.sick)
+            found.append(Cell("healthy", what, per_s, runs, partial(times.Times, per_s, factor)))
+        for factor, what in _SPLITS:
+            found.append(Cell("split", what, per_s, runs, partial(split.Split, per_s, factor)))
+        found += _sick(per_s, size.sick_at(per_s))
     found += [
-        Cell("starved", "healthy, 0.1 %", per_s, size.healthy, partial(_healthy, per_s, "healthy, 0.1 %"))
+        Cell("starved", "healthy, 0.1 %", per_s, size.healthy // 4, partial(_healthy, per_s, "healthy, 0.1 %"))
         for per_s in (0.0, 0.2, 0.5, 1.0)
     ]
     return sorted(found, key=lambda cell: -cell.per_s * cell.runs)
@@ -177,7 +224,7 @@ def _sick(per_s: float, runs: int) -> list[Cell]:
     for rate in (0.01, 0.02, 0.05, 0.2, 1.0):
         make = partial(_failing, per_s, rate, 0.0)
         found.append(Cell("sick", f"{rate:.0%} errors", per_s, runs, make, length=length))
-        if per_s in (50.0, 200.0):
+        if per_s in _GOALS_AT:
             found.append(Cell("flat", f"{rate:.0%} errors", per_s, runs, make, FLAT, length))
     for rate in (0.02, 0.05):
         make, name = partial(_failing, per_s, rate, _LATE_S), f"{rate:.0%} errors from {_LATE_S:.0f} s"

@@ -10,8 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.judging.cells import Outcome
+from nself_deploy.core.verdict import SPLIT_ALPHA
 
 FALSE_ROLLBACKS = 0.001
+"""Of the healthy deployments in a world, at all rates of requests together."""
+FALSE_ALARMS = SPLIT_ALPHA
+"""Of the guard of the split, at any rate of requests."""
 _SICK_PROMOTED = 0.001
 
 
@@ -47,11 +51,15 @@ _PASSES = {"healthy, 0.1 %": 0.99, "healthy, 0.5 %": 0.90}
 
 def missed(outcomes: Sequence[Outcome]) -> list[str]:
     """The goals that are missed, in words. Cells that were not simulated are not judged."""
-    found = []
+    found = [
+        f"{world}: {share:.3%} false rollbacks of {runs}, {FALSE_ROLLBACKS:.1%} at most"
+        for world, (share, runs) in false_rollbacks(outcomes).items()
+        if share > FALSE_ROLLBACKS
+    ]
     for outcome in outcomes:
         name = f"{outcome.kind}: {outcome.world}, {outcome.per_s:g}/s"
-        if outcome.kind in ("healthy", "starved") and outcome.failed > FALSE_ROLLBACKS:
-            found.append(f"{name}: {outcome.failed:.2%} false rollbacks, {FALSE_ROLLBACKS:.1%} at most")
+        if outcome.kind == "split" and outcome.world == "right" and outcome.failed > FALSE_ALARMS:
+            found.append(f"{name}: {outcome.failed:.2%} false alarms, {FALSE_ALARMS:.1%} at most")
         if outcome.unproved:
             found.append(f"{name}: {outcome.unproved} promoted without evidence")
         sick = outcome.kind in ("sick", "flat") and outcome.world != "1% errors"
@@ -63,6 +71,18 @@ def missed(outcomes: Sequence[Outcome]) -> list[str]:
         for outcome in outcomes:
             if (outcome.kind, outcome.world, outcome.per_s) == (goal.kind, goal.world, goal.per_s):
                 found += _late(goal, outcome)
+    return found
+
+
+def false_rollbacks(outcomes: Sequence[Outcome]) -> dict[str, tuple[float, int]]:
+    """Per world of healthy candidates, the share that was rolled back, and of how many."""
+    found: dict[str, tuple[float, int]] = {}
+    for outcome in outcomes:
+        if outcome.kind in ("healthy", "starved"):
+            name = outcome.world if outcome.kind == "healthy" else "hardly any requests"
+            share, runs = found.get(name, (0.0, 0))
+            both = runs + outcome.runs
+            found[name] = ((share * runs + outcome.failed * outcome.runs) / both, both)
     return found
 
 
@@ -81,7 +101,7 @@ def _late(goal: Goal, outcome: Outcome) -> list[str]:
 
 def result(outcomes: Sequence[Outcome]) -> str:
     """The last line."""
-    worst = max((o.failed for o in outcomes if o.kind in ("healthy", "starved")), default=0.0)
+    worst = max((share for share, _ in false_rollbacks(outcomes).values()), default=0.0)
     found = [o.median for o in outcomes if (o.kind, o.world, o.per_s) == ("sick", "20% errors", 50)]
     median = f"{found[0]:.1f}" if found and found[0] is not None else "never"
     return (

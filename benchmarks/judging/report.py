@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from benchmarks.judging.cells import Outcome
+from benchmarks.judging.goals import false_rollbacks
 
 _OWN = {"sick": "ours", "late": "ours", "flat": "ours, 10 % all along", "slow": "ours"}
+_APART = ("healthy", "starved", "no gate", "split")
 
 
 def tables(outcomes: Sequence[Outcome]) -> str:
     """All of it."""
     return "\n".join(
         [
+            "## Healthy candidates: false rollbacks",
+            "",
+            "| world | deployments | rolled back |",
+            "|---|---|---|",
+            *(f"| {world} | {runs} | {share:.3%} |" for world, (share, runs) in false_rollbacks(outcomes).items()),
+            "",
             "## Healthy candidates: rolled back / held / promoted after five minutes, %",
             "",
             _grid((o for o in outcomes if o.kind in ("healthy", "starved")), _ended),
@@ -26,7 +34,11 @@ def tables(outcomes: Sequence[Outcome]) -> str:
             "Shares 10 % for 60 s, 25 % for 120 s, 50 % for 120 s; the other rules at 10 %. Beside errors of 0.1 %.",
             "Seconds count from the onset; for times from the end of the warm-up of 30 s. A dash: more than the soak.",
             "",
-            _grid((o for o in outcomes if o.kind not in ("healthy", "starved", "no gate")), _stopped),
+            _grid((o for o in outcomes if o.kind not in _APART), _stopped),
+            "",
+            "## The guard of the split: seconds until it says that the split is wrong (median / p95), % found",
+            "",
+            _grid((o for o in outcomes if o.kind == "split"), _stopped),
             "",
         ]
     )
@@ -38,12 +50,11 @@ def brief(outcome: Outcome) -> str:
     return f"{shares}; {_seconds(outcome.median)} / {_seconds(outcome.p95)} s"
 
 
-def _grid(outcomes: Iterable[Outcome], cell: object) -> str:
+def _grid(outcomes: Iterable[Outcome], cell: Callable[[Outcome], str]) -> str:
     rows: dict[tuple[str, str], dict[float, str]] = {}
     for o in sorted(outcomes, key=lambda o: (o.world, o.kind not in _OWN, o.kind)):
-        rows.setdefault((o.world, _OWN.get(o.kind, "" if o.kind in ("healthy", "starved", "no gate") else o.kind)), {})[
-            o.per_s
-        ] = cell(o)  # type: ignore[operator]
+        rule = _OWN.get(o.kind, "" if o.kind in _APART else o.kind)
+        rows.setdefault((o.world, rule), {})[o.per_s] = cell(o)
     rates = sorted({rate for row in rows.values() for rate in row})
     lines = [f"| world | rule | {' | '.join(f'{rate:g}/s' for rate in rates)} |", "|---" * (len(rates) + 2) + "|"]
     lines += [

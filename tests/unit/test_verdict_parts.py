@@ -125,8 +125,8 @@ def test_evidence_survives_what_no_float_could_hold() -> None:
 def test_the_stake_is_put_to_work_little_by_little_and_never_all() -> None:
     left = [waiting_at(s / 10, 300.0) for s in range(20_000)]
 
-    assert left[0] == 0.5
-    assert waiting_at(300.0, 300.0) == pytest.approx(0.15)
+    assert left[0] == 0.35
+    assert waiting_at(300.0, 300.0) == pytest.approx(0.10)
     assert all(a >= b > 0.0 for a, b in pairwise(left))
 
 

@@ -12,7 +12,8 @@ import msgspec
 
 from nself_deploy.core.clients import Clients
 
-_CONCENTRATION = 1000.0
+CONCENTRATION = 1000.0
+"""Of the mixture around the share: the higher, the smaller the faults that it looks for."""
 
 
 class SampleRatio(msgspec.Struct):
@@ -35,7 +36,7 @@ class SampleRatio(msgspec.Struct):
             self.share, self.candidate, self.live = share, 0, 0
         given, seen = (share, self.candidate) if candidate else (1.0 - share, self.live)
         known = self.candidate + self.live
-        self.log_value += log((_CONCENTRATION * given + seen) / ((_CONCENTRATION + known) * given))
+        self.log_value += log((CONCENTRATION * given + seen) / ((CONCENTRATION + known) * given))
         if candidate:
             self.candidate += 1
             self.total_candidate += 1
