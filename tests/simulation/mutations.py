@@ -12,7 +12,7 @@ import msgspec
 
 from nself_deploy.adapters.docker_lock import DockerLock
 from nself_deploy.app import deploy as use_cases
-from nself_deploy.app import executor, lifecycle, recording, standby, traffic
+from nself_deploy.app import executor, lifecycle, planning, recording, standby, traffic
 from nself_deploy.app.world import World
 from nself_deploy.core import machine, plan
 from nself_deploy.core.model import LABEL_PROJECT, Activate, Role, Slot, Split
@@ -55,13 +55,13 @@ def _moved_first(steps: tuple[plan.Step, ...]) -> tuple[plan.Step, ...]:
 
 def move_before_health() -> AbstractContextManager[Any]:
     """The planner moves traffic before health is proved."""
-    real = plan.plan_blue_green
+    real = planning.make_plan
 
     def made(*args: Any) -> plan.Plan:
         found = real(*args)
         return replace(found, steps=_moved_first(found.steps))
 
-    return patch.object(use_cases, "plan_blue_green", made)
+    return patch.object(use_cases, "make_plan", made)
 
 
 async def _believed(*args: Any, **rest: Any) -> str:
