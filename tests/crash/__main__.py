@@ -1,10 +1,10 @@
 """`make crash`: SIGKILL before and after every effect of every kind of run, on a real engine and nginx, under load.
 
 Kinds: a deploy (with a standby to clear away and one to keep), one whose candidate never is healthy, one that fails
-under traffic, a rollback to a warm slot, one to a release that must be started again, the adoption of a plain stack,
-and the resuming and aborting of a deploy that was killed when it had moved the traffic. Every boundary of each (see
-`tests/crash/child.py`), none left out. After each kill users go on being served; then by turns `resume`, `abort` or the
-next deploy must put everything right: `tests/crash/checks.py` looks at it from outside.
+under traffic, a canary, a rollback to a warm slot, one to a release that must be started again, the adoption of a plain
+stack, and the resuming and aborting of a deploy that was killed when it had moved the traffic. Every boundary of each
+(see `tests/crash/child.py`), none left out. After each kill users go on being served; then by turns `resume`, `abort`
+or the next deploy must put everything right: `tests/crash/checks.py` looks at it from outside.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ PATIENT = ("--health-timeout", "90s")
 COLD = (*FAST, *PATIENT, "--standby", "0")
 HASTY = (*FAST, "--health-timeout", "2s", "--standby", "0")
 WARM = (*FAST, *PATIENT, "--standby", "30m")
+CANARY = (*COLD, "--strategy", "canary", "--steps", "20:1s,60:1s,100", "--soak", "1s", "--bake", "1s")
+"""It is only observed (see the project): with few users a verdict would take minutes."""
 
 
 @dataclass
@@ -96,6 +98,7 @@ SCENARIOS = (
     Scenario("deploy", WARM, Outcome.DONE, mend=WARM, ready=_has_standby, same_version=True),
     Scenario("deploy-never-healthy", HASTY, Outcome.FAILED, env={"FAIL": "never"}),
     Scenario("deploy-fails-under-traffic", COLD, Outcome.FAILED, env={"FAIL": "traffic"}),
+    Scenario("canary", CANARY, Outcome.DONE),
     Scenario("rollback-warm", ("rollback", *WARM), Outcome.DONE, mend=WARM, ready=_has_standby),
     Scenario("rollback-cold", ("rollback", *COLD), Outcome.DONE, ready=_has_history),
     Scenario("adoption", COLD, Outcome.DONE, make=_plain, anew=True, same_version=True),
