@@ -47,7 +47,7 @@ def become(there: dict[str, Any]) -> None:
 
 
 def many(there: dict[str, Any], words: list[str]) -> list[tuple[int, str]]:
-    """Fork them all, then wait for all; what they all import is imported once, or that alone takes half a minute."""
+    """Fork them all, then wait for all; what they all import is imported once, for it takes most of a second."""
     for module in HEAVY:
         importlib.import_module(module)
     with contextlib.ExitStack() as stack:
