@@ -171,7 +171,10 @@ class SimWorld:
         found = self._places.get(address)
         if not found:
             return None
-        return next((t for t in found if t.state == "running"), found[0])
+        for thing in found:
+            if thing.state == "running":
+                return thing
+        return found[0]
 
     def of_project(self, project: str) -> Iterator[Thing]:
         """Containers of a Compose project, by name."""
@@ -186,7 +189,10 @@ class SimWorld:
 
     def router(self) -> Thing | None:
         """The router's container."""
-        return next((t for t in self.things.values() if t.service == "router" and t.project == shop.NAME), None)
+        for thing in self.things.values():
+            if thing.service == "router" and thing.project == shop.NAME:
+                return thing
+        return None
 
     def add(self, thing: Thing) -> Thing:
         """A container that was created."""

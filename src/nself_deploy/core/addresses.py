@@ -7,6 +7,7 @@ another container. Fixed addresses are in the lower half of a subnet; the engine
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from ipaddress import IPv4Network
 
 from nself_deploy.core.model import Release, Role
@@ -24,6 +25,8 @@ FIRST_HOST = 2
 """Host 1 is the gateway."""
 HOSTS = 1 << (32 - SUBNET_PREFIX - 1)
 """Addresses in the lower half of a subnet; fixed ones are `FIRST_HOST` to `HOSTS - 1`."""
+REMEMBERED = 4096
+"""Answers about subnets that are kept: the same ones are asked for at every look at a slot."""
 
 
 def allocate(existing: Mapping[AddressKey, int], wanted: Iterable[AddressKey]) -> Addresses:
@@ -64,6 +67,7 @@ def wanted_addresses(release: Release) -> set[AddressKey]:
     }
 
 
+@lru_cache(REMEMBERED)
 def address_in(subnet: str, host: int) -> str:
     """The IPv4 address of host number `host` in `subnet` (CIDR)."""
     network = IPv4Network(subnet)
@@ -72,11 +76,13 @@ def address_in(subnet: str, host: int) -> str:
     return str(network[host])
 
 
+@lru_cache(REMEMBERED)
 def gateway_of(subnet: str) -> str:
     """The address of the bridge itself: the first one, outside `ip_range`."""
     return str(IPv4Network(subnet)[1])
 
 
+@lru_cache(REMEMBERED)
 def ip_range_of(subnet: str) -> str:
     """The upper half of `subnet`, from which the engine may hand out addresses itself."""
     return str(list(IPv4Network(subnet).subnets(prefixlen_diff=1))[1])
