@@ -92,7 +92,8 @@ async def watched(request: pytest.FixtureRequest) -> AsyncIterator[Watched]:
             await bench.router.record(on=True)
             await bench.start()
             made = Watched(bench, blue, green)
-            await until(lambda: _is(made.log.end().offset > 0), "the first request is in the log")
+            log = bench.directory / "log" / "access.log"
+            await until(lambda: _is(log.read_bytes().count(b"\n") == blue.served), "the first requests are in the log")
             made.position = made.log.end()
             yield made
         finally:
