@@ -16,7 +16,7 @@ PATIENT = ("--health-timeout", "90s")
 COLD = (*FAST, *PATIENT, "--standby", "0")
 HASTY = (*FAST, "--health-timeout", "2s", "--standby", "0")
 WARM = (*FAST, *PATIENT, "--standby", "30m")
-CANARY = (*COLD, "--strategy", "canary", "--steps", "20:1s,60:1s,100", "--soak", "1s", "--bake", "1s")
+CANARY = (*COLD, "--strategy", "canary", "--steps", "20:3s,60:3s,100", "--soak", "3s", "--bake", "1s")
 """It is only observed (see the project): with few users a verdict would take minutes."""
 
 
