@@ -180,6 +180,7 @@ def test_a_stronger_word_wins() -> None:
         ({"steps": "10,100", "initial_percent": "10"}, "given in two ways"),
         ({"steps": "10:1m,100", "soak_minutes": "2"}, "kept for 1m or for 2m"),
         ({"error_threshold_pct": "80"}, "slo_error_rate: 0.8 is out of range"),
+        ({"soak_minutes": "1s"}, "'1s' is out of range: 3s to 24h is possible"),
     ],
 )
 def test_shares_that_can_not_be_are_refused(flags: dict[str, object], words: str) -> None:

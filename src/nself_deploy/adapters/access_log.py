@@ -41,9 +41,9 @@ class AccessLog:
         """Read the log in `directory` (`.nself/router/log` of the project); nothing is looked at yet.
 
         Args:
-        directory: where nginx writes it, as we see it.
-        rules: how lines are to be understood now; asked at every look.
-        clock: the time.
+            directory: where nginx writes it, as we see it.
+            rules: how lines are to be understood now; asked at every look.
+            clock: the time.
         """
         self._directory = directory
         self._path = directory / NAME

@@ -82,6 +82,7 @@ async def promote_waiting(world: World, interrupted: asyncio.Event, *, full: boo
             evidence=evidence,
         )
     session.consent = Consent(world.user or "somebody", "" if good else reason, full)
-    save(world, run, session)
+    # The event is first: after a kill in between nothing is promoted that is not in the audit trail.
     world.store.add_event(audit.promoted(run, session.consent.by, session.consent.reason, evidence))
+    save(world, run, session)
     return await recover(world, interrupted, Wish.RESUME)

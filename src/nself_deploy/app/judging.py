@@ -240,9 +240,9 @@ class _Watch:
         good = proved(session, self._effect.next_percent)
         if good or ask.reason:
             session.consent = Consent(ask.by, "" if good else ask.reason, ask.full)
-            save(self._world, self._run, session)
             found = evidence_words(explained(session))
             self._world.store.add_event(audit.promoted(self._run, ask.by, session.consent.reason, found))
+            save(self._world, self._run, session)
             words = "all of the traffic" if ask.full else f"{self._effect.next_percent} %"
             self._say(Answer(ask.id, done=True, words=f"it goes on to {words}"))
         else:

@@ -137,11 +137,16 @@ def _number(low: float, high: float, *, whole: bool = False) -> Callable[[object
 
 def _minutes(value: object) -> float:
     """Minutes as a number, or a duration with its unit."""
+    low, high = 0.05, 1440.0
     if isinstance(value, Duration):
-        value = float(value) / 60
-    elif isinstance(value, str) and re.search(r"[a-zµ]", value):
-        value = parse_duration(value) / 60
-    return _number(0.05, 1440)(value)
+        return _number(low, high)(float(value) / 60)
+    if isinstance(value, str) and re.search(r"[a-zµ]", value):
+        minutes = parse_duration(value) / 60
+        if minutes and not low <= minutes <= high:
+            shortest, longest = format_duration(low * 60), format_duration(high * 60)
+            raise ValueError(f"{value!r} is out of range: {shortest} to {longest} is possible")
+        return minutes
+    return _number(low, high)(value)
 
 
 def _strategy(value: object) -> Strategy:
