@@ -9,13 +9,10 @@ from typing import Annotated, Any
 
 import msgspec
 
+from nself_deploy.core.durations import Duration
 from nself_deploy.core.model import Activate, Protocol, Role, Strategy
 
 KEY = "x-nself-deploy"
-
-
-class Duration(float):
-    """Seconds; written as `30s`, `5m`, `1h`, `500ms` or a number of seconds."""
 
 
 def _lasting(low: str, high: str, text: str) -> msgspec.Meta:

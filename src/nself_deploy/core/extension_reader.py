@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from nself_deploy.core.durations import format_duration, parse_duration
-from nself_deploy.core.extension import KEY, Duration, Extension, ProjectKeys, ServiceKeys, bounds, check_subnet_pool
+from nself_deploy.core.durations import Duration, format_duration, parse_duration
+from nself_deploy.core.extension import KEY, Extension, ProjectKeys, ServiceKeys, bounds, check_subnet_pool
 from nself_deploy.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]
@@ -44,13 +44,13 @@ def read_extension(model: Mapping[str, Any], locate: Locate = nowhere) -> Extens
     Raises:
         ConfigError: an unknown key, a wrong type or a value out of range; `where` names file, line and key.
     """
-    project = _read(ProjectKeys, model.get(KEY), (KEY,), locate)
+    project = read_keys(ProjectKeys, model.get(KEY), (KEY,), locate)
     _check_project(project, locate)
     services: dict[str, ServiceKeys] = {}
     for name, config in (model.get("services") or {}).items():
         if isinstance(config, Mapping) and KEY in config:
             path: KeyPath = ("services", name, KEY)
-            keys = _read(ServiceKeys, config[KEY], path, locate)
+            keys = read_keys(ServiceKeys, config[KEY], path, locate)
             if keys.probe and keys.probe.statuses[0] > keys.probe.statuses[1]:
                 raise ConfigError(
                     f"{list(keys.probe.statuses)} is not a range of statuses.",
@@ -76,7 +76,12 @@ def _check_project(keys: ProjectKeys, locate: Locate) -> None:
             raise ConfigError(f"{error}.", "Write a private range, e.g. 10.213.0.0/16.", where=at) from None
 
 
-def _read(kind: type[T], raw: object, path: KeyPath, locate: Locate) -> T:
+def read_keys(kind: type[T], raw: object, path: KeyPath, locate: Locate = nowhere) -> T:
+    """Read one mapping strictly; nothing at all is its defaults.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type or a value out of range; `where` names file, line and key.
+    """
     if raw is None:
         return kind()
     if not isinstance(raw, Mapping):
@@ -121,6 +126,10 @@ def _check_durations(keys: msgspec.Struct, raw: Any, path: KeyPath, locate: Loca
         value = getattr(keys, name)
         if isinstance(value, msgspec.Struct):
             _check_durations(value, raw[name], (*path, name), locate)
+        if isinstance(value, tuple):
+            for index, item in enumerate(value):
+                if isinstance(item, msgspec.Struct):
+                    _check_durations(item, raw[name][index], (*path, name, index), locate)
         if name in limits and value is not None and name in raw:
             low, high = limits[name]
             if value and not parse_duration(low) <= value <= parse_duration(high):

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from nself_deploy.core.durations import SYNTAX, format_duration
-from nself_deploy.core.extension import KEY, Duration, ProjectKeys, ServiceKeys, bounds
+from nself_deploy.core.durations import SYNTAX, Duration, format_duration
+from nself_deploy.core.extension import KEY, ProjectKeys, ServiceKeys, bounds
 from nself_deploy.core.settings import DEFAULTS
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
