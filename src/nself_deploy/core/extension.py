@@ -10,13 +10,11 @@ from typing import Annotated, Any
 import msgspec
 
 from nself_deploy.core.analysis import Mode, OnInconclusive, Unit
+from nself_deploy.core.durations import Duration
+from nself_deploy.core.metrics import MetricKeys, Prometheus
 from nself_deploy.core.model import Activate, Protocol, Role, Strategy
 
 KEY = "x-nself-deploy"
-
-
-class Duration(float):
-    """Seconds; written as `30s`, `5m`, `1h`, `500ms` or a number of seconds."""
 
 
 def _lasting(low: str, high: str, text: str) -> msgspec.Meta:
@@ -109,7 +107,7 @@ class LatencyKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AnalysisKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a canary is judged by the requests of its users."""
+    """How a canary is judged: by the requests of its users, and by metrics of your own."""
 
     alpha: Annotated[float, _text("The probability that a healthy candidate is rolled back, at most.")] = 0.001
     beta: Annotated[float, _text("The probability that an unacceptable one is promoted, at most.")] = 0.05
@@ -131,6 +129,8 @@ class AnalysisKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         OnInconclusive, _text("What happens then: a person decides, or the candidate is removed.")
     ] = OnInconclusive.HOLD
     mode: Annotated[Mode, _text("`observe`: everything is recorded, nothing acts.")] = Mode.ENFORCE
+    prometheus: Annotated[Prometheus | None, _text("Who answers the queries of `metrics`.")] = None
+    metrics: Annotated[tuple[MetricKeys, ...], _text("What is asked for beside the requests themselves.")] = ()
 
 
 class ProjectKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

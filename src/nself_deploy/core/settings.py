@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from nself_deploy.core.durations import format_duration, parse_duration
-from nself_deploy.core.extension import Duration, ProjectKeys, bounds, check_sticky, check_subnet_pool
+from nself_deploy.core.durations import Duration, format_duration, parse_duration
+from nself_deploy.core.extension import ProjectKeys, bounds, check_sticky, check_subnet_pool
 from nself_deploy.core.model import Strategy
 from nself_deploy.errors import UsageError
 
