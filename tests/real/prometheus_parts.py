@@ -27,10 +27,10 @@ scrape_configs:
 """
 
 
-def program() -> str:
-    """The pinned Prometheus; fetched into the cache when it isn't there yet."""
-    done = subprocess.run([ROOT / "tools/part", "prometheus"], capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, f"Prometheus can't be had: {done.stderr}"
+def program(name: str = "prometheus") -> str:
+    """A program from Debian; fetched into the cache when it isn't there yet."""
+    done = subprocess.run([ROOT / "tools/part", name], capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, f"{name} can't be had: {done.stderr}"
     return done.stdout.strip()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from nself_deploy.core.evidence import Verdict
 from nself_deploy.core.metrics import Condition, Metric, Missing, Outcome, Prometheus, Reading, fill
 from nself_deploy.core.metrics_judge import MetricsJudge, explain_metrics
 from nself_deploy.errors import ConfigError
-from tests.real.prometheus_parts import Exporter, Server
+from tests.real.prometheus_parts import Exporter, Server, program
 
 pytestmark = pytest.mark.real
 
@@ -195,9 +196,10 @@ async def test_prometheus_dies_and_comes_back(server: Server, exporter: Exporter
 def guarded(tmp_path_factory: pytest.TempPathFactory, exporter: Exporter) -> Iterator[Server]:
     """A Prometheus with a certificate of its own and a password."""
     base = tmp_path_factory.mktemp("guarded")
+    openssl = shutil.which("openssl") or program("openssl")
     words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=prometheus"
     files = ("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(base / "key.pem"), "-out", str(base / "cert.pem"))
-    made = subprocess.run(["openssl", *words.split(), *files], capture_output=True, text=True, check=False)
+    made = subprocess.run([openssl, *words.split(), *files], capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
     (base / "web.yml").write_text(
         f"tls_server_config: {{cert_file: {base}/cert.pem, key_file: {base}/key.pem}}\n"

@@ -28,9 +28,13 @@ class Wire:
     def __init__(self, answer: bytes, *, hold: bool = False) -> None:
         self.answer, self.hold = answer, hold
         self.asked: list[bytes] = []
+        self.answering: set[asyncio.Task[None]] = set()
         self.port = 0
 
-    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.answering.add(asyncio.ensure_future(self._answer(reader, writer)))
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
         self.asked.append(head + await reader.readexactly(length))
@@ -48,6 +52,8 @@ async def serving(wire: Wire) -> AsyncIterator[Wire]:
     wire.port = listener.sockets[0].getsockname()[1]
     async with listener:
         yield wire
+    async with asyncio.timeout(10):
+        await asyncio.gather(*wire.answering)  # each ends when the client has closed its connection
 
 
 async def ask(wire: Wire, query: str = "up", token: Path | None = None) -> Reading:
