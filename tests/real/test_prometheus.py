@@ -125,9 +125,9 @@ async def test_nan_and_infinity_of_an_exporter(server: Server, exporter: Exporte
 
 ODD = {
     "scalar": ("1.5", Outcome.VALUE, ""),
-    "text": ('"text"', Outcome.ERROR, "the query gives text, and one number is wanted"),
-    "matrix": ("up[1m]", Outcome.ERROR, "the query gives values over a time"),
-    "no PromQL": ("sum(", Outcome.ERROR, "answered 400: invalid parameter"),
+    "text": ('"text"', Outcome.WRONG, "the query gives text, and one number is wanted"),
+    "matrix": ("up[1m]", Outcome.WRONG, "the query gives values over a time"),
+    "no PromQL": ("sum(", Outcome.WRONG, "answered 400: invalid parameter"),
     "two on one": ("up + on(job) {__name__=~'up|scrape_.*'}", Outcome.ERROR, "answered 422: "),
     "too much": ("sum_over_time(vector(1)[30d:10ms])", Outcome.ERROR, "answered 422: query processing would load too"),
 }

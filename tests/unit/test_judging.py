@@ -108,6 +108,7 @@ class Scene:
             router=SimpleNamespace(split=lambda: self.split, record=self.record, observe=self.router),
             engine=SimpleNamespace(containers=self.found),
             request_log=self.log,
+            metrics=None,
             progress=lambda text: None,
             note=self.notes.append,
             user="ann",

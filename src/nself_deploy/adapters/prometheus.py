@@ -56,12 +56,12 @@ class PrometheusMetrics:
         if header:
             headers["Authorization"] = header
         reading = await self._query(query, headers, trust)
-        if reading.outcome is not Outcome.ERROR:
+        if reading.outcome not in (Outcome.ERROR, Outcome.WRONG):
             return reading
         detail = reading.detail
         for word in (header.partition(" ")[2], secret):  # should the other side have repeated them
             detail = detail.replace(word, "***") if word else detail
-        return Reading.error(f"{self._keys.url}: {detail}")
+        return Reading(reading.outcome, None, f"{self._keys.url}: {detail}")
 
     async def _query(self, query: str, headers: dict[str, str], trust: ssl.SSLContext | bool) -> Reading:
         import aiohttp

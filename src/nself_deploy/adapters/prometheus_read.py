@@ -22,6 +22,7 @@ class _Answer(msgspec.Struct):
     status: str
     data: _Data | None = None
     error: str = ""
+    error_type: str = msgspec.field(name="errorType", default="")
     warnings: list[str] | None = None
 
 
@@ -36,7 +37,8 @@ def read_answer(status: int, body: bytes) -> Reading:
             return Reading.error(f"answered something that is not Prometheus' JSON{said}")
         return Reading.error(f"answered {status}{said}")
     if status != OK or answer.status != "success" or answer.data is None:
-        return Reading.error(f"answered {status}: {plain(answer.error) or plain(answer.status)}")
+        said = f"answered {status}: {plain(answer.error) or plain(answer.status)}"
+        return Reading.wrong(said) if answer.error_type == "bad_data" else Reading.error(said)
     if answer.warnings:
         return Reading.error(f"answered with a warning: {plain('; '.join(answer.warnings))}")
     return _reading(answer.data)
@@ -58,9 +60,9 @@ def _reading(data: _Data) -> Reading:
             )
         return _number(series.get("value") if isinstance(series, dict) else None)
     if kind == "matrix":
-        return Reading.error(f"the query gives values over a time, {_WANTED}: take the rate or the average")
+        return Reading.wrong(f"the query gives values over a time, {_WANTED}: take the rate or the average")
     if kind == "string":
-        return Reading.error(f"the query gives text, {_WANTED}")
+        return Reading.wrong(f"the query gives text, {_WANTED}")
     return Reading.error(f"the query gives {plain(kind)[:40] or 'nothing known'!r}, {_WANTED}")
 
 

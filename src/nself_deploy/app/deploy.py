@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from nself_deploy.app import observe, recording, releases, standby
+from nself_deploy.app import measuring, observe, recording, releases, standby
 from nself_deploy.app.executor import Executor
 from nself_deploy.app.planning import Wanted, make_plan
 from nself_deploy.app.recovery import Recovered, recover
@@ -60,6 +60,7 @@ async def deploy(world: World, wanted: Wanted, interrupted: asyncio.Event, confi
         world.watcher(nothing)
         return Result(plan, None, (*earlier, nothing))
     world.watcher(built)
+    await measuring.ready(world, plan)  # better said before a candidate is started than after it
     confirm(plan)
     return Result(plan, await _run(world, plan, interrupted), (*earlier, built))
 
@@ -90,6 +91,9 @@ async def resume(world: World, interrupted: asyncio.Event) -> Result | None:
     Raises:
         NselfError: it can't be put right now.
     """
+    run = world.store.unfinished()
+    if run is not None and run.phase is machine.Phase.PARKED:
+        await measuring.ready(world, run.plan)
     return _result(await recover(world, interrupted, Wish.RESUME))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from nself_deploy.app.measuring import Measuring, metrics_judge
 from nself_deploy.app.ports import LogView, RequestLog
 from nself_deploy.app.watching import Containers, LogGuard, catch_up, unix_now
 from nself_deploy.app.world import World
@@ -123,7 +124,7 @@ def _begin(world: World, run: Run, candidate: Slot, split: Split, consent: Conse
     cuts = cut_points(_lately(earlier, position), analysis.latency.cuts) if analysis.latency.cuts else ()
     judged = Judge.begin(analysis, routes, cuts)
     session = Session.begin(judged, candidate, now, salt, position, [before, Move(split, now)])
-    session.consent = consent
+    session.consent, session.metrics = consent, metrics_judge(run.plan)
     return session
 
 
@@ -172,7 +173,11 @@ async def judge(world: World, run: Run, effect: JudgeEffect) -> str:
 
 
 async def _watched(world: World, run: Run, effect: JudgeEffect, session: Session) -> str:
-    watch = _Watch(world, run, effect, session)
+    async with Measuring(world, run.plan, session.metrics) as measuring:
+        return await _until_known(world, run, effect, session, _Watch(world, run, effect, session, measuring))
+
+
+async def _until_known(world: World, run: Run, effect: JudgeEffect, session: Session, watch: _Watch) -> str:
     if not (await world.router.observe()).mounted:
         session.judge.fault(watch.at, UNMOUNTED)
     session.enter(watch.at, effect.hold_s)
@@ -198,11 +203,12 @@ async def _watched(world: World, run: Run, effect: JudgeEffect, session: Session
 class _Watch:
     """What one process looks at while it watches."""
 
-    def __init__(self, world: World, run: Run, effect: JudgeEffect, session: Session) -> None:
+    def __init__(self, world: World, run: Run, effect: JudgeEffect, session: Session, measuring: Measuring) -> None:
         self._world, self._run, self._effect, self._session = world, run, effect, session
         self._log = open_log(world, session)
         self._containers = Containers(world, run, session.containers)
         self._guard = LogGuard(world)
+        self._measuring = measuring
 
     @property
     def at(self) -> float:
@@ -220,6 +226,7 @@ class _Watch:
             judged.incident_seen(incident)
         if problem:
             judged.fault(self.at, problem)
+        self._measuring.look(self.at)
         judged.advance(self.at - LATE_S)
 
     def answer(self) -> None:
@@ -278,7 +285,7 @@ def _ended(session: Session, where: Way, why: str) -> NselfError:
         hit = f"; {clients} client{'s were' if clients != 1 else ' was'} hit" if clients else ""
         what = f"The candidate failed at {session.percent} %: {why}{hit} ({_seen(session)})."
         return Unhealthy(what, "Mend it (what was seen is above), then deploy again.", evidence=evidence)
-    decision = session.judge.decision
+    decision = session.decision
     verdict = decision.verdict if decision else Verdict.INCONCLUSIVE
     parked = Parked(f"{verdict} at {session.percent} %: {why}", _REMEDIES[verdict], evidence=evidence)
     parked.verdict, parked.back = verdict.value, where is Way.HOLD

@@ -188,6 +188,8 @@ class Outcome(StrEnum):
     VALUE = "value"
     NO_DATA = "no data"
     ERROR = "error"
+    WRONG = "wrong"
+    """The question itself has no number for an answer, now or ever."""
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -217,6 +219,11 @@ class Reading(msgspec.Struct, frozen=True):
     def error(cls, detail: str) -> Reading:
         """It could not be measured."""
         return cls(Outcome.ERROR, None, detail)
+
+    @classmethod
+    def wrong(cls, detail: str) -> Reading:
+        """It can't be measured in this way."""
+        return cls(Outcome.WRONG, None, detail)
 
 
 def placeholders(query: str) -> list[str]:

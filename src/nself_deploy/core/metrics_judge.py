@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from nself_deploy.core.evidence import Decision, Verdict
+from nself_deploy.core.evidence import Decision, MetricEvidence, Verdict
 from nself_deploy.core.metrics import Metric, Missing, Outcome, Reading
 
 _FRESH_S = 10.0
@@ -144,6 +144,11 @@ class MetricsJudge(msgspec.Struct):
         shown = all(self.shown(metric, tally) for metric, tally in zip(self.metrics, self.tallies, strict=True))
         return Verdict.PASS if shown else Verdict.INCONCLUSIVE
 
+    @property
+    def blind(self) -> bool:
+        """Whether one of them could not be measured at last."""
+        return any(tally.gaps_in_a_row for tally in self.tallies)
+
     def shown(self, metric: Metric, tally: Tally) -> bool:
         """Whether a metric is shown to be good: often enough, and by the last measurement, which is recent."""
         return tally.good >= metric.successes and tally.last_good and not self.stale(metric, tally)
@@ -151,28 +156,6 @@ class MetricsJudge(msgspec.Struct):
     def stale(self, metric: Metric, tally: Tally) -> bool:
         """Whether the last measurement is too old to say something about now."""
         return tally.last_at is None or self.now - tally.last_at > 2 * metric.interval_s + _FRESH_S
-
-
-class MetricEvidence(msgspec.Struct, frozen=True):
-    """A metric's part in the verdict, and what it rests on."""
-
-    name: str
-    verdict: Verdict
-    wanted: str
-    good: int
-    bad: int
-    between: int
-    no_data: int
-    errors: int
-    value: float | None = None
-    """The last one; None when the last answer had none."""
-    detail: str = ""
-    """Why there is none."""
-    at: float | None = None
-    missing: tuple[str, ...] = ()
-    """What a promotion still needs, in words."""
-    expected_s: float | None = None
-    """Seconds until it may have that, if all goes well; None when it is decided."""
 
 
 def explain_metrics(judge: MetricsJudge, at: float) -> tuple[MetricEvidence, ...]:

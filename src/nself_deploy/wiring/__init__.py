@@ -28,7 +28,7 @@ from nself_deploy.adapters.release_files import ReleaseFiles
 from nself_deploy.adapters.state_files import StateFiles
 from nself_deploy.adapters.system import LocalMachine, SystemClock, git_info, host_name, is_gone, lock_owner, user_name
 from nself_deploy.app.planning import Wanted
-from nself_deploy.app.ports import Clock, Engine
+from nself_deploy.app.ports import Clock, Engine, Metrics
 from nself_deploy.app.world import World
 from nself_deploy.core.canary_settings import canary_of
 from nself_deploy.core.effects import KeepWarm
@@ -201,7 +201,18 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
         user=user_name(),
         git=await git_info(root),
         request_log=request_logs(root),
+        metrics=_metrics(source, root),
     )
+
+
+def _metrics(source: Read, root: Path) -> Metrics | None:
+    """Who answers the queries of metrics, if somebody is named."""
+    keys = source.extension.project.analysis
+    if keys is None or keys.prometheus is None:
+        return None
+    from nself_deploy.adapters.prometheus import PrometheusMetrics
+
+    return PrometheusMetrics(keys.prometheus, str(root))
 
 
 def keep_traceback(directory: str, text: str) -> str:
