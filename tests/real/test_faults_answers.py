@@ -38,7 +38,7 @@ class Case(msgspec.Struct, frozen=True):
 
     loss: Loss
     status: int
-    """2: undone, for the engine failed us; 5: undone, for Compose did not start the candidate; 0: done, by a second call."""
+    """2: undone, the engine failed us; 5: undone, Compose did not start the candidate; 0: done, by a second call."""
     stripped: bool = False
     """Whether the idle slot's networks have to be made anew, so that there is such a call."""
 
