@@ -55,7 +55,7 @@ def create(store: KeyStore, wanted: Wanted, author: Author) -> Made:
         UsageError: its name is taken or no name, or its scope names what there can't be.
         GateRefused: there are too many.
     """
-    _check(wanted)
+    check(wanted)
     with store.transaction():
         known = store.deploy_keys()
         if any(key.name == wanted.name and not key.revoked_at for key in known):
@@ -175,8 +175,12 @@ def _one(word: str, known: list[DeployKey]) -> DeployKey:
     return found[0]
 
 
-def _check(wanted: Wanted) -> None:
-    """Refuse what can't be meant."""
+def check(wanted: Wanted) -> None:
+    """Refuse what can't be meant.
+
+    Raises:
+        UsageError: its name is none, or its scope names what there can't be.
+    """
     if not _NAME.fullmatch(wanted.name):
         what = f"{wanted.name!r} is no name for a deploy key."
         raise UsageError(what, "Use letters, digits, _, - and . (at most 64).")

@@ -93,7 +93,7 @@ class Denied(msgspec.Struct, frozen=True):
 def authorize(
     store: KeyStore, key: str, action: str, environment: str, service: str, source: str, now: Moment
 ) -> Grant | Denied:
-    """Whether this key may do that. Use of the key or the denial is on record when it returns.
+    """Whether this key may do that. The denial is on record when it returns. Call it outside of any transaction.
 
     Whatever is wrong, it takes the same steps: read all keys, hash and compare with each, weigh, write.
 

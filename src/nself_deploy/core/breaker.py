@@ -27,7 +27,7 @@ from nself_deploy.errors import GateRefused
 
 MEMORY_S = 86400.0
 """How long a rollback is remembered, and the version that it left is not returned to."""
-TURNS_LIMIT = 50
+TURNS_LIMIT = 200
 """Rollbacks that are remembered of one breaker."""
 
 

@@ -209,14 +209,14 @@ def named(word: str, keys: Sequence[DeployKey]) -> list[DeployKey]:
     return by_id or [key for key in keys if key.name == word and not key.revoked_at]
 
 
-def key_event(kind: str, key: DeployKey, reason: str = "") -> AuditEvent:
+def key_event(kind: str, key: DeployKey) -> AuditEvent:
     """A note that a key was made, revoked or replaced (`key-created`, `key-revoked`, `key-rotated`)."""
     return AuditEvent(
         event_type=kind,
         environment=",".join(key.scope.environments),
         outcome="done",
         service=",".join(key.scope.services),
-        reason=reason,
+        reason=f"{key.name} ({key.id}): {key.scope.words}",
         metadata={
             "key": key.id,
             "name": key.name,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from nself_deploy.adapters.journal import Journal
 from nself_deploy.adapters.journal_guards import Guards
+from nself_deploy.adapters.key_file import read_key_file
 from nself_deploy.adapters.project_files import find_project_files
 from nself_deploy.adapters.system import host_name, moment, user_name
 from nself_deploy.core.deploy_keys import SECRET_BYTES
@@ -45,3 +46,6 @@ def open_guards(directory: str, *, write: bool) -> Iterator[Guards]:
     root = find_project_files(directory, os.environ).root
     with Journal.open(root, create=write, actor=source()) as journal:
         yield journal.guards
+
+
+__all__ = ["key_id", "now", "open_guards", "read_key_file", "secret", "source"]
