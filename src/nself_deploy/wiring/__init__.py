@@ -30,6 +30,7 @@ from nself_deploy.adapters.system import LocalMachine, SystemClock, git_info, ho
 from nself_deploy.app.planning import Wanted
 from nself_deploy.app.ports import Clock, Engine
 from nself_deploy.app.world import World
+from nself_deploy.core.breaker_settings import rules_of
 from nself_deploy.core.canary_settings import canary_of
 from nself_deploy.core.effects import KeepWarm
 from nself_deploy.core.model import Project, Slot
@@ -170,6 +171,8 @@ async def open_world(
         )
     actor = f"{user_name()}@{host_name()}"
     with contextlib.closing(store or Journal.open(root, create=write, actor=actor)) as journal:
+        if write:
+            journal.guards.keep_rules(rules_of(source.extension.project.breaker))
         client = DockerClient()
         try:
             yield Opened(await _world(root, source, engine, routed, journal, client), settings, canary)
