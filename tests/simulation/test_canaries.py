@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.canaries import with_canaries
 from tests.simulation.history import Report, played
 from tests.simulation.process import Fault
-from tests.simulation.schedule import VERSIONS, Command, Schedule, planned
+from tests.simulation.schedule import VERSIONS, Command, Schedule
 from tests.simulation.shop import Shape
 
-SEEDS = 300
 POINTS = 75
 """More than a canary has."""
 
@@ -74,11 +72,3 @@ def test_a_measurement_that_went_wrong_parks_it_until_a_person_decides(then: str
 @pytest.mark.parametrize("fault", ["interrupt", "engine-down", "disk-full", "person-restarts-router"])
 def test_what_happens_around_it_leaves_users_served(step: str, fault: str) -> None:
     play(Command("canary", "good", faults=(Fault(1, fault, 1, step),)), Command("abort", pause=20.0))
-
-
-@pytest.mark.parametrize("chunk", range(6))
-def test_random_histories_with_canaries_keep_all_invariants(chunk: int) -> None:
-    for seed in range(chunk, SEEDS, 6):
-        report = played(with_canaries(planned(seed), seed))
-
-        assert report.violations == (), f"seed {seed}: {with_canaries(planned(seed), seed)}"
