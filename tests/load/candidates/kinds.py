@@ -111,7 +111,8 @@ BAD_WORDS = (
     (("--error-threshold", "-1"), "'-1' is out of range"),
     (("--error-threshold", "nan"), "'nan' is not a number"),
     (("--error-threshold", "101"), "'101' is out of range"),
-    (("--soak", "1s"), "'1s' is out of range: 3s to 1d is possible"),
+    (("--error-threshold", "80"), "slo_error_rate: 0.8 is out of range"),
+    (("--soak", "1s"), "'1s' is out of range: 3s to 24h is possible"),
     (("--soak", "5m", "--steps", "10:1m,100"), "Say it once"),
 )
 """What is asked for, and what the error says: nothing is done, and the exit status is 1."""
