@@ -59,12 +59,11 @@ async def ask(world: World, run: Run, wanted: Wanted, *, full: bool = False, rea
 
 
 async def promote_waiting(world: World, interrupted: asyncio.Event, *, full: bool, reason: str) -> Recovered | None:
-    """Move a canary on that nobody works on. The caller holds the lock.
+    """Move a canary on that nobody works on; it may wait again, for another reason. The caller holds the lock.
 
     Raises:
         GateRefused: it is not shown to be good enough, and no reason is given to accept that.
         UsageError: it waits at a step where nothing is judged.
-        Parked: it waits again, for another reason.
     """
     run = under_way(world)
     step, session = run.current(), load(world, run)

@@ -85,7 +85,7 @@ async def rollback(
 
 
 async def resume(world: World, interrupted: asyncio.Event) -> Result | None:
-    """Finish an interrupted run if that is possible, else undo it; None when there is none.
+    """Finish an interrupted run if that is possible, else undo it; None when there is none. A canary may wait again.
 
     Raises:
         NselfError: it can't be put right now.
