@@ -80,10 +80,10 @@ def rollback(
     again from its record, with the very images it had, and proved like a deploy. Databases are not touched: what a
     migration changed stays changed.
     """
-    from nself_deploy.cli import running
+    from nself_deploy.cli import back
 
     flags = {**flags_of(options), "target": target}
-    return running.rollback(flags, directory, as_json=as_json, yes=yes, to=to, wait_s=wait_s)
+    return back.rollback(flags, directory, as_json=as_json, yes=yes, to=to, wait_s=wait_s)
 
 
 @click.command(short_help="Go on with a parked canary, or a deploy whose process died.")
