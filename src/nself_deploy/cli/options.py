@@ -33,10 +33,14 @@ CANARY_OPTIONS = (
 """Word, setting, placeholder, help. TIME is a number with its unit: 500ms, 90s, 5m, 1h30m; without a unit, seconds."""
 
 
+GUARD_WORDS = ("--env", "--service", "--action", "--expires", "--overlap", "--key", "--key-file")
+"""Words of commands about keys and breakers that are followed by a value."""
+
+
 def value_options() -> frozenset[str]:
     """Words that are followed by a value, in any command."""
     words = {word for word, *_ in (*DEPLOY_OPTIONS, *CANARY_OPTIONS)}
-    return frozenset(words | {"-C", "--to", "--limit", "--wait", "--noted", "--reason"})
+    return frozenset(words | {"-C", "--to", "--limit", "--wait", "--noted", "--reason", *GUARD_WORDS})
 
 
 def deploy_options(command: F) -> F:
