@@ -238,6 +238,8 @@ class Lock(Protocol):
 
     previous: LockOwner | None
     """After `acquire`: who held it last and died without giving it back."""
+    noted: LockOwner | None
+    """After `acquire`: who was noted as its owner, on another machine, where they may live: nobody locks for both."""
 
     def acquire(self, purpose: str) -> None:
         """Take it or raise Locked, naming the owner."""

@@ -38,6 +38,8 @@ def show_status(found: Status, lines: Lines) -> None:
         lines.note(f"under way: {running.kind} of {running.release}, at {running.step!r}, by {found.holder}")
     elif running is not None:
         lines.note(f"{running.outcome}: {running.kind} of {running.release}, at {running.step!r}")
+        if running.outcome == "unfinished":
+            lines.list([f"users are there already; {running.error}", "-> nself deploy resume does the rest"])
         lines.table([(r.command, _way(r), r.why) for r in found.recovery])
     elif found.holder:
         lines.note(f"under way: {found.holder}")
@@ -101,4 +103,5 @@ def _slot(slot: SlotStatus) -> tuple[str, ...]:
 
 def _run(run: RunStatus) -> str:
     error = f"  {run.error}" if run.error else ""
-    return f"{run.started_at}  {run.kind:<8}  {run.outcome:<11}  {run.release}{error}"
+    took = f"  {run.duration_s:.1f} s" if run.duration_s else ""
+    return f"{run.started_at}  {run.kind:<8}  {run.outcome:<11}  {run.release}{took}{error}"
