@@ -22,6 +22,7 @@ from nself_deploy.adapters.docker_lock import DockerLock
 from nself_deploy.adapters.docker_lock_volumes import LockVolumes
 from nself_deploy.adapters.durable_files import write_atomic
 from nself_deploy.adapters.journal import Journal
+from nself_deploy.adapters.judge_record import RecordFiles
 from nself_deploy.adapters.lock import FileLock
 from nself_deploy.adapters.project_files import find_project_files, write_override
 from nself_deploy.adapters.release_files import ReleaseFiles
@@ -139,6 +140,11 @@ def open_store(directory: str) -> Journal:
     return Journal.open(find_project_files(directory, os.environ).root, create=False)
 
 
+def judge_records(directory: str) -> RecordFiles:
+    """The records of a project's judges."""
+    return RecordFiles(Path(find_project_files(directory, os.environ).root))
+
+
 @contextlib.asynccontextmanager
 async def open_world(
     directory: str, flags: Mapping[str, object], *, write: bool, store: Journal | None = None
@@ -201,6 +207,7 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
         user=user_name(),
         git=await git_info(root),
         request_log=request_logs(root),
+        judge_records=RecordFiles(root),
     )
 
 
