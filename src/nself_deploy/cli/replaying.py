@@ -35,10 +35,11 @@ def replay(release: str, as_json: bool, directory: str) -> int:
     if found.identical:
         return int(Exit.OK)
     wrong = next(run for run in found.runs if not run.identical)
-    where = f"line {wrong.difference.line} of " if wrong.difference else ""
-    what = f"What was decided about {release} does not come out of its record: see {where}.nself/canary/{wrong.run}."
+    difference, record = wrong.difference, f".nself/canary/{wrong.run}"
+    what = f"The record {record} is not what was written, though all that was decided comes out of it."
+    if difference is not None:
+        what = f"What was decided about {release} does not come out of its record: line {difference.line} of {record}."
     remedy = "Find out who could write there, or which version of this program judged: it may have had other rules."
-    difference = wrong.difference
     evidence = (f"decided:  {difference.recorded}", f"computed: {difference.computed}") if difference else ()
     print_error(GateRefused(what, remedy, evidence=evidence if as_json else ()))
     return int(Exit.REFUSED)

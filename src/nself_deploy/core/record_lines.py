@@ -196,7 +196,7 @@ def decoded(line: bytes) -> AnyLine:
 
 
 def packed(requests: Iterable[Request], began: float, routes: tuple[str, ...], *, timed: bool) -> Iterator[Requests]:
-    """Requests as lines, in their order.
+    """Requests as lines, in their order. With all of the traffic neither routes nor times are compared.
 
     Args:
         requests: what was read of the log.
@@ -206,14 +206,14 @@ def packed(requests: Iterable[Request], began: float, routes: tuple[str, ...], *
     """
     known = {route: number for number, route in enumerate(routes)}
     for share, group in groupby(requests, key=attrgetter("share")):
-        found = list(group)
+        found, compared = list(group), share < 1.0
         yield Requests(
             share,
             _times(found, began),
             [r.client for r in found],
             "".join(["0123"[r.candidate + 2 * r.failed] for r in found]),
-            [known.get(r.route, -1) for r in found] if known else [],
-            [r.seconds for r in found] if timed else [],
+            [known.get(r.route, -1) for r in found] if known and compared else [],
+            [r.seconds for r in found] if timed and compared else [],
         )
 
 
