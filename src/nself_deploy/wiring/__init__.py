@@ -19,6 +19,7 @@ import msgspec
 
 from nself_deploy.adapters.durable_files import write_atomic
 from nself_deploy.adapters.journal import Journal
+from nself_deploy.adapters.judge_record import RecordFiles
 from nself_deploy.adapters.lock import FileLock
 from nself_deploy.adapters.state_files import StateFiles
 from nself_deploy.adapters.system import LocalMachine, SystemClock, git_info, host_name, is_gone, lock_owner, user_name
@@ -146,6 +147,11 @@ def open_store(directory: str) -> Journal:
     return Journal.open(find_project_files(directory, os.environ).root, create=False)
 
 
+def judge_records(directory: str) -> RecordFiles:
+    """The records of a project's judges."""
+    return RecordFiles(Path(find_project_files(directory, os.environ).root))
+
+
 @contextlib.asynccontextmanager
 async def open_world(
     directory: str, flags: Mapping[str, object], *, write: bool, store: Journal | None = None
@@ -237,6 +243,7 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
         user=user_name(),
         git=await git_info(root),
         request_log=request_logs(root),
+        judge_records=RecordFiles(root),
     )
 
 
