@@ -149,6 +149,8 @@ def open_store(directory: str) -> Journal:
 
 def judge_records(directory: str) -> RecordFiles:
     """The records of a project's judges."""
+    from nself_deploy.adapters.project_files import find_project_files
+
     return RecordFiles(Path(find_project_files(directory, os.environ).root))
 
 
