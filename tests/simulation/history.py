@@ -242,6 +242,7 @@ class History:
             watcher=watcher,
             progress=progress,
             note=progress,
+            keep_releases=3,
             request_log=lambda view: SimLog(self.world, view),
             engine_lock=DockerLock(SimVolumes(process), SimMachine(process), "local", sleep=process.pause),
         )

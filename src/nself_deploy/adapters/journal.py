@@ -197,13 +197,7 @@ class Journal:
             self._execute(
                 "INSERT INTO journal_entries (run_id, seq, at, kind, step, effect, detail) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                run.id,
-                seq,
-                self._now(),
-                kind.value,
-                step,
-                effect,
-                detail,
+                *(run.id, seq, self._now(), kind.value, step, effect, detail),
             )
             self.set_slots(slots or {})
             if run.ended:
@@ -288,6 +282,13 @@ class Journal:
         """Releases, newest first."""
         rows = self._rows("SELECT id, record FROM releases ORDER BY number DESC LIMIT ?", max(limit, 0))
         return [self._decoded(text, Release, f"release {name}") for name, text in rows]
+
+    def forget_release(self, release_id: str) -> None:
+        """Forget a release, and which of its jobs ran; one that is not there is fine."""
+        jobs = f"job-done:{release_id}:"
+        with self.transaction():
+            self._execute("DELETE FROM releases WHERE id = ?", release_id)
+            self._execute("DELETE FROM meta WHERE substr(key, 1, ?) = ?", len(jobs), jobs)
 
     def _first_release(self, sql: str, value: str) -> Release | None:
         rows = self._rows(sql, value)

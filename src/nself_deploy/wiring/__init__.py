@@ -27,6 +27,7 @@ from nself_deploy.app.world import World
 from nself_deploy.core.effects import KeepWarm
 from nself_deploy.core.model import Project, Slot
 from nself_deploy.core.plan import Plan, Timing
+from nself_deploy.core.retention import KEEP
 from nself_deploy.core.settings import Settings, resolve_settings
 from nself_deploy.errors import ConfigError, NselfError, UsageError
 
@@ -75,6 +76,10 @@ class Files:
     def slot_file(self, release_id: str, slot: Slot) -> str:
         """Where it is, or would be."""
         return self._releases.slot_file(release_id, slot)
+
+    def forget_release(self, release_id: str) -> None:
+        """Remove what was written for a release."""
+        self._releases.forget_release(release_id)
 
     def write_override(self, model: dict[str, Any]) -> str:
         """The generated override; its path."""
@@ -235,6 +240,7 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
         user=user_name(),
         git=await git_info(root),
         request_log=request_logs(root),
+        keep_releases=source.extension.project.keep_releases or KEEP,
     )
 
 
