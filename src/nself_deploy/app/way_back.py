@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from nself_deploy.app import proving, traffic
+from nself_deploy.app import moving, proving
 from nself_deploy.app.result import Confirm, Result
 from nself_deploy.app.runner import carry_out
 from nself_deploy.app.states import check_states
@@ -110,7 +110,7 @@ class _UsersFirst:
             await proving.prove_routes(world, release, effect.slot, patience_s=0)  # a person may have thought for long
             return "answers through the router"
         if not self._whole and isinstance(effect, MoveTraffic):
-            return await traffic.move(world, effect.split)
+            return await moving.move(world, effect.split)
         if not self._whole:
             await self._complete()
             self._whole = True
