@@ -17,8 +17,11 @@ from nself_deploy.app import breaker, key_changes, keys
 from nself_deploy.app.key_changes import Author, Wanted
 from nself_deploy.core import deploy_keys
 from nself_deploy.core.attempts import WAIT_LIMIT_S
-from nself_deploy.core.breaker import Allowed, BreakerState, Refused, Turn, TurnOutcome
+from nself_deploy.core.breaker import Allowed, BreakerState, Refused, Rules, Turn, TurnOutcome
+from nself_deploy.core.breaker_settings import rules_of
 from nself_deploy.core.deploy_keys import Reason, spelled
+from nself_deploy.core.extension import KEY
+from nself_deploy.core.extension_reader import read_extension
 from nself_deploy.core.moments import Moment
 from nself_deploy.errors import GateRefused, NotAuthorised, StateFileError, UsageError
 from tests.unit.guard_moments import after
@@ -95,14 +98,15 @@ def test_every_kind_of_bad_key_is_denied_and_on_the_trail(journal: Journal) -> N
 
 
 def test_a_wrong_key_and_no_key_at_all_are_answered_in_the_same_words(tmp_path: Path) -> None:
-    with Journal.open(tmp_path / "one" if (tmp_path / "one").mkdir() is None else tmp_path) as with_keys:
-        key_changes.create(with_keys.guards, wanted(), author())
-        one = try_key(with_keys, WRONG)
-    (tmp_path / "two").mkdir()
-    with Journal.open(tmp_path / "two") as without:
-        two = try_key(without, WRONG)
+    answers = []
+    for name in ("with", "without"):
+        (tmp_path / name).mkdir()
+        with Journal.open(tmp_path / name) as journal:
+            if name == "with":
+                key_changes.create(journal.guards, wanted(), author())
+            answers.append(try_key(journal, WRONG))
 
-    assert one == two and reason(one) is Reason.WRONG
+    assert answers[0] == answers[1] and reason(answers[0]) is Reason.WRONG
 
 
 def test_every_attempt_takes_the_same_steps(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,20 +126,20 @@ def test_every_attempt_takes_the_same_steps(journal: Journal, monkeypatch: pytes
     assert len(set(seen)) == 1 and len(seen[0]) > 5
 
 
-def test_many_wrong_keys_open_nothing_and_a_good_one_is_let_in_after_the_stated_time(journal: Journal) -> None:
+def test_ten_thousand_wrong_keys_open_nothing_and_a_good_one_is_let_in_after_the_stated_time(journal: Journal) -> None:
     good = key_changes.create(journal.guards, wanted(), author()).text
     secret = bytearray(32)
     seen = Counter[Reason | None]()
-    for number in range(1000):
+    for number in range(10_000):
         secret[number % 32] = (secret[number % 32] + 1) % 256
-        seen[reason(try_key(journal, spelled(bytes(secret)), 1 + number / 100, f"10.0.0.{number % 3}"))] += 1
+        seen[reason(try_key(journal, spelled(bytes(secret)), 1 + number / 1000, f"10.0.0.{number % 3}"))] += 1
 
-    assert set(seen) == {Reason.WRONG, Reason.LIMITED} and seen.total() == 1000
+    assert set(seen) == {Reason.WRONG, Reason.LIMITED} and seen.total() == 10_000
     answer = try_key(journal, good, 11, "10.0.0.1")
     assert isinstance(answer, keys.Denied) and answer.ui_state == "rate-limited" and 0 < answer.wait_s <= WAIT_LIMIT_S
     assert isinstance(answer.error(), GateRefused)
     assert reason(try_key(journal, good, 11 + WAIT_LIMIT_S, "10.0.0.1")) is None
-    assert len(journal.events(100)) <= 1 + 18
+    assert len(journal.events(100)) <= 1 + 20
     assert journal.audit.verify().findings == ()
 
 
@@ -220,6 +224,56 @@ def test_changes_and_their_events_stand_or_fall_together(tmp_path: Path) -> None
         assert breaker.status(journal.guards, after(1)) == []
 
 
+def act(journal: Journal) -> None:
+    """One change of each kind that has an event."""
+    key_changes.create(journal.guards, wanted(), author())
+    try_key(journal, WRONG)
+    for number in range(4):
+        turn = Turn(f"r{number}", after(number), f"v{number}", f"w{number}", TurnOutcome.DONE)
+        breaker.record(journal.guards, "prod", "api", turn, turn.at)
+    breaker.ask(journal.guards, "prod", "api", "v9", "w9", after(9))
+
+
+def dies_at(journal: Journal, statement: int) -> None:
+    """From now on the process ends before this statement."""
+    left, real = [statement], journal._execute
+
+    def counted(sql: str, *values: object) -> int:
+        left[0] -= 1
+        if left[0] == 0:
+            os._exit(0)
+        return real(sql, *values)
+
+    for part in (journal, journal.guards, journal.audit):
+        part._execute = counted  # type: ignore[method-assign]
+
+
+def test_killed_before_any_statement_nothing_lacks_its_event_and_none_is_doubled(tmp_path: Path) -> None:
+    def work(root: Path, statement: int) -> str:
+        with Journal.open(root, now=lambda: after(0).at) as journal:
+            dies_at(journal, statement)
+            act(journal)
+        return "whole"
+
+    for statement in range(1, 200):
+        root = tmp_path / str(statement)
+        root.mkdir()
+        Journal.open(root).close()
+        outcome = in_child(lambda root=root, statement=statement: work(root, statement))
+        with Journal.open(root) as journal:
+            seen, overall = Counter(types(journal)), journal.guards.attempts_overall()
+            known = journal.guards.breaker("prod", "api")
+            assert seen["key-created"] == len(journal.guards.deploy_keys())
+            assert seen["denied-attempt"] == (overall.episode.told if overall and overall.episode else 0)
+            assert seen["breaker-opened"] == bool(known and known.opened)
+            assert journal.audit.verify().findings == ()
+        if outcome:
+            break
+
+    assert outcome == "returned whole" and statement > 30
+    assert seen == {"key-created": 1, "denied-attempt": 1, "breaker-opened": 1}
+
+
 def test_a_breaker_over_processes_and_its_reset(tmp_path: Path) -> None:
     answers = []
     for number in range(5):
@@ -242,6 +296,22 @@ def test_a_breaker_over_processes_and_its_reset(tmp_path: Path) -> None:
         assert breaker.reset(guards, "prod", "nope", "") is False
         assert types(journal) == ["breaker-opened", "breaker-reset"]
         assert isinstance(breaker.ask(guards, "prod", "api", "w0", "v0", after(70)), Allowed)
+
+
+def test_the_rules_are_those_that_were_told_last(journal: Journal) -> None:
+    assert journal.guards.rules() is None
+    journal.guards.keep_rules(rules_of(None))
+    assert journal.guards.rules() is None
+    journal.guards.keep_rules(
+        rules_of(read_extension({KEY: {"breaker": {"rollbacks": 1, "window": "5m"}}}).project.breaker)
+    )
+    assert journal.guards.rules() == Rules(1, 300.0, 3600.0)
+    breaker.record(journal.guards, "prod", "api", Turn("r", after(0), "v", "w"), after(0))
+
+    assert isinstance(breaker.ask(journal.guards, "prod", "api", "x", "y", after(299)), Refused)
+    assert [line.limit for line in breaker.status(journal.guards, after(299))] == [1]
+    journal.guards.keep_rules(Rules())
+    assert journal.guards.rules() == Rules()
 
 
 def test_the_files_are_private_and_hold_no_key(tmp_path: Path) -> None:

@@ -12,9 +12,12 @@ import msgspec
 from nself_deploy.adapters.journal_schema import RESTORE
 from nself_deploy.core.attempts import SOURCES_LIMIT, Overall, Source
 from nself_deploy.core.audit import AuditEvent
-from nself_deploy.core.breaker import Breaker
+from nself_deploy.core.breaker import Breaker, Rules
 from nself_deploy.core.deploy_keys import DeployKey
 from nself_deploy.errors import StateFileError
+
+_RULES = "breaker-rules"
+"""The rules' key in the journal's words."""
 
 _ALL = ""
 """The row of all sources together; a source has a name."""
@@ -141,6 +144,17 @@ class Guards:
                 breaker.service,
                 _json(breaker),
             )
+
+    def rules(self) -> Rules | None:
+        """The rules of the project's breakers, None while nobody has told them."""
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", _RULES)
+        return self._decoded(rows[0][0], Rules, "the breakers' rules") if rows else None
+
+    def keep_rules(self, rules: Rules) -> None:
+        """Remember the rules, if they are not those in force."""
+        if rules != (self.rules() or Rules()):
+            with self._begin():
+                self._execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", _RULES, _json(rules))
 
     def _decoded(self, text: str, kind: type[T], what: str) -> T:
         try:

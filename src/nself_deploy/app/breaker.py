@@ -14,8 +14,6 @@ from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.breaker import Allowed, Breaker, BreakerLine, Refused, Rules, Turn
 from nself_deploy.core.moments import Moment
 
-USUAL = Rules()
-
 
 class BreakerStore(Protocol):
     """What the journal keeps of breakers."""
@@ -32,6 +30,9 @@ class BreakerStore(Protocol):
     def save_breaker(self, breaker: Breaker) -> None:
         """Remember one."""
 
+    def rules(self) -> Rules | None:
+        """The rules as the project's file had them last; None: the usual ones."""
+
     def add_event(self, event: AuditEvent) -> AuditEvent:
         """Add to the audit trail."""
 
@@ -44,7 +45,7 @@ def ask(
     to: str,
     now: Moment,
     *,
-    rules: Rules = USUAL,
+    rules: Rules | None = None,
     to_live_since: str = "",
 ) -> Allowed | Refused:
     """Whether a rollback may begin. What this changes (it opens, it closes, a trial) is on record when it returns.
@@ -57,7 +58,7 @@ def ask(
             for each rollback, or two bad versions would not be recognised.
         to: the same for the version that it would run again.
         now: `wiring.guards.now()`.
-        rules: when it opens and closes.
+        rules: when it opens and closes; None: as the project's file had it at the last deploy.
         to_live_since: when a deploy brought `to` live last (RFC 3339); empty when that is not known.
 
     Raises:
@@ -65,13 +66,14 @@ def ask(
     """
     with store.transaction():
         known = store.breaker(environment, service) or Breaker(environment, service)
-        asked = core.ask(known, origin, to, rules, now, to_live_since=to_live_since)
+        in_force = _rules(store, rules)
+        asked = core.ask(known, origin, to, in_force, now, to_live_since=to_live_since)
         _keep(store, known, asked.breaker, asked.events)
     return asked.answer
 
 
 def record(
-    store: BreakerStore, environment: str, service: str, turn: Turn, now: Moment, *, rules: Rules = USUAL
+    store: BreakerStore, environment: str, service: str, turn: Turn, now: Moment, *, rules: Rules | None = None
 ) -> None:
     """Remember a rollback: `Turn(run_id, now, origin, to)` when it begins, with its outcome when it ends.
 
@@ -80,12 +82,13 @@ def record(
     """
     with store.transaction():
         known = store.breaker(environment, service) or Breaker(environment, service)
-        _keep(store, known, *core.record(known, turn, rules, now))
+        _keep(store, known, *core.record(known, turn, _rules(store, rules), now))
 
 
-def status(store: BreakerStore, now: Moment, *, rules: Rules = USUAL) -> list[BreakerLine]:
+def status(store: BreakerStore, now: Moment, *, rules: Rules | None = None) -> list[BreakerLine]:
     """All breakers that are not as if nothing had ever been rolled back. Nothing is changed."""
-    return [core.line_of(known, rules, now) for known in store.breakers()]
+    in_force = _rules(store, rules)
+    return [core.line_of(known, in_force, now) for known in store.breakers()]
 
 
 def reset(store: BreakerStore, environment: str, service: str, reason: str) -> bool:
@@ -101,6 +104,10 @@ def reset(store: BreakerStore, environment: str, service: str, reason: str) -> b
         after, event = core.reset(known, reason)
         _keep(store, known, after, (event,))
     return True
+
+
+def _rules(store: BreakerStore, given: Rules | None) -> Rules:
+    return given or store.rules() or Rules()
 
 
 def _keep(store: BreakerStore, before: Breaker, after: Breaker, events: tuple[AuditEvent, ...]) -> None:

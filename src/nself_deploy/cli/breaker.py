@@ -20,7 +20,8 @@ def breaker() -> None:
     """The circuit breakers, one for each service and environment: they stop rollbacks that go in circles.
 
     More than 3 rollbacks of a service within an hour are refused (exit status 4, rate-limited), for an hour; then one
-    is let through. A version that was rolled back from is not returned to for a day.
+    is let through. The project's file may say otherwise. A version that was rolled back from is not returned to for a
+    day.
     """
 
 

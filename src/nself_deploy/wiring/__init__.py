@@ -205,7 +205,8 @@ def actor() -> str:
 
 
 def _remember(journal: Journal, source: Read, project: Project) -> None:
-    """Keep what a way back needs to know of the project's files."""
+    """Keep what a rollback needs to know of the project's files."""
+    from nself_deploy.core.breaker_settings import rules_of
     from nself_deploy.core.remembered import KEY, remembered
 
     assert project.router is not None
@@ -213,6 +214,7 @@ def _remember(journal: Journal, source: Read, project: Project) -> None:
     text = msgspec.json.encode(known).decode()
     if journal.meta(KEY) != text:
         journal.set_meta(KEY, text)
+    journal.guards.keep_rules(rules_of(source.extension.project.breaker))
 
 
 async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Journal, client: DockerClient) -> World:
