@@ -11,14 +11,14 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
 from nself_deploy.adapters.durable_files import ensure_nself_dir
 from nself_deploy.adapters.journal_audit import AuditTrail
-from nself_deploy.adapters.journal_guards import Guards
 from nself_deploy.adapters.journal_schema import RESTORE, identity, mapped, open_database
 from nself_deploy.core.audit import AuditEvent, Trigger, run_ended
 from nself_deploy.core.journal_records import Entry, EntryKind, RunState
@@ -27,6 +27,9 @@ from nself_deploy.core.model import Release, Slot
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
 from nself_deploy.core.state import format_time
 from nself_deploy.errors import StateFileError
+
+if TYPE_CHECKING:
+    from nself_deploy.adapters.journal_guards import Guards
 
 JOURNAL_FILE = ".nself/nself.db"
 
@@ -63,7 +66,13 @@ class Journal:
         self._identity = identity(path)
         self._begun: set[str] = set()
         self.audit = AuditTrail(path, self._rows, self._execute, now, actor)
-        self.guards = Guards(path, self._rows, self._execute, self.transaction, self.add_event)
+
+    @cached_property
+    def guards(self) -> Guards:
+        """Deploy keys and circuit breakers; a rollback that a person asks for does without."""
+        from nself_deploy.adapters.journal_guards import Guards
+
+        return Guards(self.path, self._rows, self._execute, self.transaction, self.add_event)
 
     @classmethod
     def open(
@@ -154,12 +163,7 @@ class Journal:
                 raise ValueError(f"run {run.id} has begun already")
             self._execute(
                 "INSERT INTO runs (run_id, kind, started_at, updated_at, state, document) VALUES (?, ?, ?, ?, ?, ?)",
-                run.id,
-                run.plan.kind.value,
-                run.started_at,
-                self._now(),
-                _state(run).value,
-                _json(run),
+                *(run.id, run.plan.kind.value, run.started_at, self._now(), _state(run).value, _json(run)),
             )
             self.set_slots(slots or {})
         self._begun.add(run.id)
@@ -262,10 +266,7 @@ class Journal:
                 raise ValueError(f"release {release.id} is on record with other content")
             self._execute(
                 "INSERT INTO releases (id, fingerprint, created_at, record) VALUES (?, ?, ?, ?)",
-                release.id,
-                release.fingerprint,
-                release.created_at,
-                _json(release),
+                *(release.id, release.fingerprint, release.created_at, _json(release)),
             )
 
     def release(self, release_id: str) -> Release | None:
