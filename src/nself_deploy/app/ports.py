@@ -101,6 +101,9 @@ class Engine(Protocol):
     async def tag(self, image_id: str, ref: str) -> None:
         """Give an image one more name."""
 
+    async def untag(self, ref: str) -> bool:
+        """Take a name from an image, which goes with its last one; False, and nothing done, while it is in use."""
+
     async def pull(self, ref: str, progress: Progress | None = None, timeout_s: float = 600.0) -> ImageInfo:
         """Pull; ImageError when no registry answers or it doesn't have it."""
 

@@ -195,6 +195,12 @@ class ProjectKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ]
         | None
     ) = None
+    keep_releases: (
+        Annotated[
+            int, msgspec.Meta(ge=2, le=1000, description="How many releases are kept, with their images; default: 10.")
+        ]
+        | None
+    ) = None
     subnet_pool: Annotated[
         str | None,
         _text("Private IPv4 range from which the slots' networks get their /24 each.", examples=["10.213.0.0/16"]),

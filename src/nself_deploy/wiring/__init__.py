@@ -28,6 +28,7 @@ from nself_deploy.app.world import World
 from nself_deploy.core.effects import KeepWarm
 from nself_deploy.core.model import Project, Slot
 from nself_deploy.core.plan import Plan, Timing
+from nself_deploy.core.retention import KEEP
 from nself_deploy.core.settings import Settings, resolve_settings
 from nself_deploy.errors import ConfigError, NselfError, UsageError
 
@@ -76,6 +77,10 @@ class Files:
     def slot_file(self, release_id: str, slot: Slot) -> str:
         """Where it is, or would be."""
         return self._releases.slot_file(release_id, slot)
+
+    def forget_release(self, release_id: str) -> None:
+        """Remove what was written for a release."""
+        self._releases.forget_release(release_id)
 
     def write_override(self, model: dict[str, Any]) -> str:
         """The generated override; its path."""
@@ -208,7 +213,7 @@ def actor() -> str:
 
 
 def _remember(journal: Journal, source: Read, project: Project) -> None:
-    """Keep what a way back needs to know of the project's files."""
+    """Keep what a rollback needs to know of the project's files."""
     from nself_deploy.core.breaker_settings import rules_of
     from nself_deploy.core.remembered import KEY, remembered
 
@@ -246,6 +251,7 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
         git=await git_info(root),
         request_log=request_logs(root),
         judge_records=RecordFiles(root),
+        keep_releases=source.extension.project.keep_releases or KEEP,
     )
 
 
