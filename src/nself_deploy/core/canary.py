@@ -53,6 +53,10 @@ class Session(msgspec.Struct):
     """Lines of the log that could not be understood."""
     bake: Bake | None = None
     bake_began_s: float = 0.0
+    recorded: int = 0
+    """Bytes of the judge's record up to here."""
+    unrecorded: bool = False
+    """Nothing is added to that record any more."""
 
     @classmethod
     def begin(

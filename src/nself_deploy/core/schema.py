@@ -128,6 +128,7 @@ def _chapters() -> Iterator[tuple[type[msgspec.Struct], str]]:
         "GraceKeys": "analysis.hold.grace",
         "LatencyKeys": "analysis.latency",
         "OverrideKeys": "override",
+        "BreakerKeys": "breaker",
     }
     for kind in _structs(ProjectKeys):
         yield kind, f"`{KEY}.{names[kind.__name__]}`"
