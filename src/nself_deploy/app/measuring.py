@@ -15,8 +15,9 @@ from nself_deploy.app.world import World
 from nself_deploy.core.analysis import Mode
 from nself_deploy.core.extension import KEY
 from nself_deploy.core.metrics import Metric, Outcome, Reading, fill
-from nself_deploy.core.metrics_judge import MetricsJudge
 from nself_deploy.core.plan import Plan
+from nself_deploy.core.record_lines import Measured
+from nself_deploy.core.recorder import Recorder
 from nself_deploy.errors import ConfigError, InfrastructureError, NselfError
 
 AT_ONCE = 4
@@ -24,11 +25,6 @@ AT_ONCE = 4
 _ANY = "vector(1)"
 _NOBODY = "nobody is named any more who answers: analysis.prometheus is gone"
 _REMEDY = f"Make it answer, or deploy without {KEY}.analysis.metrics."
-
-
-def metrics_judge(plan: Plan) -> MetricsJudge | None:
-    """The judge of a canary that begins; None when it has no metrics."""
-    return MetricsJudge.begin(plan.metrics) if plan.metrics else None
 
 
 async def ready(world: World, plan: Plan) -> None:
@@ -84,8 +80,8 @@ async def _ask(metrics: Metrics, plan: Plan, metric: Metric) -> Reading:
 class Measuring:
     """Asks for what a judge wants to know. Nothing that it does waits for an answer."""
 
-    def __init__(self, world: World, plan: Plan, judge: MetricsJudge | None) -> None:
-        self._metrics, self._plan, self._judge = world.metrics, plan, judge
+    def __init__(self, world: World, plan: Plan, recorder: Recorder) -> None:
+        self._metrics, self._plan, self._recorder = world.metrics, plan, recorder
         self._asked: dict[str, asyncio.Task[Reading]] = {}
 
     async def __aenter__(self) -> Self:
@@ -100,12 +96,11 @@ class Measuring:
 
     def look(self, at: float) -> None:
         """Tell the judge the answers that have come, and ask for what is due, at this time since the first share."""
-        judge = self._judge
+        judge = self._recorder.session.metrics
         if judge is None:
             return
-        judge.advance(at)
         for name in [name for name, task in self._asked.items() if task.done()]:
-            judge.measured(name, at, self._asked.pop(name).result())
+            self._recorder.tell(Measured(at, name, self._asked.pop(name).result()))
         for metric in judge.due(at):
             if metric.name not in self._asked and len(self._asked) < AT_ONCE:
                 self._asked[metric.name] = asyncio.ensure_future(self._answer(metric))

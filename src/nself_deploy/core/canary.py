@@ -57,6 +57,10 @@ class Session(msgspec.Struct):
     bake_began_s: float = 0.0
     metrics: MetricsJudge | None = None
     """What is known from metrics of the user's own; None when there are none."""
+    recorded: int = 0
+    """Bytes of the judge's record up to here."""
+    unrecorded: bool = False
+    """Nothing is added to that record any more."""
 
     @classmethod
     def begin(
@@ -168,7 +172,7 @@ def explained(session: Session) -> Evidence:
     found = explain(judge, judge.now)
     if metrics is None:
         return found
-    parts, decision, verdict = explain_metrics(metrics, judge.now), session.decision, session.verdict
+    parts, decision, verdict = explain_metrics(metrics, metrics.now), session.decision, session.verdict
     waits = [part.expected_s for part in parts if part.missing]
     waits += [found.expected_s] if found.verdict is not Verdict.PASS else []
     return msgspec.structs.replace(

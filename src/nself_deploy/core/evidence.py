@@ -6,6 +6,9 @@ from enum import StrEnum
 
 import msgspec
 
+RULES = 1
+"""Version of the rules by which verdicts are made."""
+
 
 class Verdict(StrEnum):
     """What is known about a candidate."""
@@ -140,5 +143,5 @@ class Evidence(msgspec.Struct, frozen=True):
     """Seconds until a promotion is possible, at the traffic seen; None when that can't be said."""
     metrics: tuple[MetricEvidence, ...] = ()
     """What metrics of the user's own have shown."""
-    rules: int = 1
+    rules: int = RULES
     """Version of the rules."""

@@ -9,13 +9,22 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from nself_deploy.core.durations import Duration, format_duration, parse_duration
-from nself_deploy.core.extension import KEY, Extension, ProjectKeys, ServiceKeys, bounds, check_subnet_pool
+from nself_deploy.core.extension import (
+    KEY,
+    Extension,
+    ProjectKeys,
+    ServiceKeys,
+    SplitBy,
+    bounds,
+    check_override,
+    check_subnet_pool,
+)
 from nself_deploy.core.key_places import KeyPath, Locate, nowhere, where
 from nself_deploy.core.metrics_check import check_metrics
 from nself_deploy.errors import ConfigError
@@ -55,6 +64,19 @@ def _check_project(keys: ProjectKeys, locate: Locate) -> None:
         )
     if keys.analysis is not None:
         check_metrics(keys.analysis, (KEY, "analysis"), locate)
+    if keys.split is SplitBy.RANDOM and keys.sticky not in (None, "random"):
+        raise ConfigError(
+            f"`split: random` and `sticky: {keys.sticky}` exclude each other.",
+            "Keep one of them.",
+            where=where(locate, (KEY, "split")),
+        )
+    if keys.override is not None:
+        try:
+            check_override(keys.override)
+        except ValueError as error:
+            at = where(locate, (KEY, "override"))
+            remedy = "Give testers a word and a header or a cookie to say it in."
+            raise ConfigError(f"{error}.", remedy, where=at) from None
     if keys.subnet_pool is not None:
         try:
             check_subnet_pool(keys.subnet_pool)
@@ -89,7 +111,13 @@ def _refuse_control_characters(value: object, path: KeyPath, locate: Locate) -> 
     for key, item in items:
         _refuse_control_characters(item, (*path, key), locate)
     if isinstance(value, str) and not value.isprintable():
-        raise ConfigError(f"{value!r} has control characters.", "Write it on one line.", where=where(locate, path))
+        shown = _masked(value, path)
+        raise ConfigError(f"{shown!r} has control characters.", "Write it on one line.", where=where(locate, path))
+
+
+def _masked(value: object, path: Sequence[str | int]) -> object:
+    """The value as an error may repeat it: testers' word stays theirs."""
+    return "***" if path and path[-1] == "word" else value
 
 
 def unescape(value: Any) -> Any:
@@ -159,7 +187,7 @@ def _config_error(message: str, kind: type[msgspec.Struct], raw: Any, path: KeyP
     value = raw
     for step in steps:
         value = value[step]
-    return ConfigError(*_explain(what, value, kind, steps), where=where(locate, (*path, *steps)))
+    return ConfigError(*_explain(what, _masked(value, steps), kind, steps), where=where(locate, (*path, *steps)))
 
 
 def _explain(what: str, value: object, kind: type[msgspec.Struct], steps: list[str | int]) -> tuple[str, str]:

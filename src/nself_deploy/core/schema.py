@@ -130,6 +130,8 @@ def _chapters() -> Iterator[tuple[type[msgspec.Struct], str]]:
         "Prometheus": "analysis.prometheus",
         "MetricKeys": "analysis.metrics[]",
         "Condition": "analysis.metrics[].success",
+        "OverrideKeys": "override",
+        "BreakerKeys": "breaker",
     }
     for kind in dict.fromkeys(_structs(ProjectKeys)):
         yield kind, f"`{KEY}.{names[kind.__name__]}`"
