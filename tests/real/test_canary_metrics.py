@@ -139,3 +139,4 @@ def test_while_prometheus_is_away_it_waits_and_then_goes_on_also_after_a_kill(
     assert (document["verdict"], document["success"]) == ("pass", True), outcome.text
     assert report.failed == 0, people.told(report)
     assert served(stack) == "release good"
+    stack.nself("replay", document["release"])

@@ -16,9 +16,8 @@ from nself_deploy.app import measuring
 from nself_deploy.app.world import World
 from nself_deploy.core.analysis import Analysis, Mode
 from nself_deploy.core.metrics import Condition, Metric, Reading
-from nself_deploy.core.metrics_judge import MetricsJudge
-from nself_deploy.core.model import Slot
 from nself_deploy.core.plan import Plan
+from nself_deploy.core.recorder import Recorder
 from nself_deploy.errors import ConfigError, InfrastructureError, Parked, Unhealthy
 from tests.unit.test_judging import NOON, TEN, Scene
 from tests.unit.test_machine_canary import a_plan, at_step
@@ -84,6 +83,7 @@ async def test_good_metrics_let_it_go_on_and_are_asked_for_in_their_time() -> No
     assert len(scene.metrics.asked) == pytest.approx(2 * (1 + 240 / 15), abs=4)
     judge = scene.session.metrics
     assert judge is not None and judge.tallies[0].good >= 15
+    assert scene.replays() and b'["known","inconclusive",' in scene.record and b',"pass"]' in scene.record
 
 
 async def test_a_bad_metric_takes_users_back_though_no_request_failed() -> None:
@@ -93,6 +93,7 @@ async def test_a_bad_metric_takes_users_back_though_no_request_failed() -> None:
 
     assert scene.now - NOON == pytest.approx(60 + 2 * 15, abs=2)
     assert any("metric errors: 0.5" in line for line in caught.value.evidence)
+    assert scene.replays() and b'["way",' in scene.record and b'"back","the metric errors was bad' in scene.record
 
 
 async def test_an_outage_parks_it_with_its_users_back() -> None:
@@ -101,6 +102,7 @@ async def test_an_outage_parks_it_with_its_users_back() -> None:
         await scene.judge("judge:10")
 
     assert (caught.value.verdict, caught.value.back) == ("invalid", True)
+    assert scene.replays()
     assert scene.now - NOON == pytest.approx(60 + 3 * 15, abs=2)
 
 
@@ -121,8 +123,7 @@ async def test_no_data_is_waited_for_and_promotes_nothing() -> None:
 
 
 async def test_an_answer_that_never_comes_is_not_waited_for() -> None:
-    scene = a_measured(lambda _: None, failing=0.5)
-    scene.failing = 0.0
+    scene = a_measured(lambda _: None)
     scene.at[100.0] = lambda: setattr(scene, "failing", 0.5)
     with pytest.raises(Unhealthy, match="more requests fail"):
         await scene.judge("judge:10")
@@ -151,13 +152,16 @@ async def test_a_kill_in_the_middle_forgets_no_measurement() -> None:
     with pytest.raises(Unhealthy, match="bad 5 times in a row"):
         await scene.judge("judge:10")
 
+    assert scene.replays()
     assert scene.now - NOON == pytest.approx(60 + 4 * 15, abs=2)
 
 
 async def test_nobody_is_named_any_more() -> None:
     scene = a_measured(lambda _: Reading.of(0.0))
-    judge = MetricsJudge.begin((ERRORS,))
-    async with measuring.Measuring(cast("World", SimpleNamespace(metrics=None)), scene.run.plan, judge) as asking:
+    session = scene.session
+    judge = session.metrics
+    assert judge is not None
+    async with measuring.Measuring(a_world(None), scene.run.plan, Recorder(session)) as asking:
         for at in (60.0, 61.0):
             asking.look(at)
             await asyncio.sleep(0)
@@ -215,4 +219,3 @@ async def test_without_metrics_or_a_judge_nobody_is_asked() -> None:
     await measuring.ready(a_world(None), a_plan())
     alone = msgspec.structs.replace(measured_plan(), steps=())
     await measuring.ready(a_world(None), alone)
-    assert measuring.metrics_judge(a_plan()) is None and a_plan().candidate is Slot.GREEN

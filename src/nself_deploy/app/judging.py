@@ -209,9 +209,7 @@ async def _until_known(world: World, run: Run, effect: JudgeEffect, watch: _Watc
 class _Watch:
     """What one process looks at while it watches."""
 
-    def __init__(
-        self, world: World, run: Run, effect: JudgeEffect, recorder: Recorder, measuring: Measuring
-    ) -> None:
+    def __init__(self, world: World, run: Run, effect: JudgeEffect, recorder: Recorder, measuring: Measuring) -> None:
         self._world, self._run, self._effect, self.recorder = world, run, effect, recorder
         self._session = session = recorder.session
         self._log = open_log(world, session)
