@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from nself_deploy.app.ports import LogView, RequestLog
-from nself_deploy.app.watching import Containers, LogGuard, catch_up, unix_now
+from nself_deploy.app.watching import Containers, LogGuard, Waiting, catch_up, unix_now
 from nself_deploy.app.world import World
 from nself_deploy.core import audit
 from nself_deploy.core.analysis import Analysis
@@ -202,6 +202,7 @@ class _Watch:
         self._world, self._run, self._effect, self._session = world, run, effect, session
         self._log = open_log(world, session)
         self._containers = Containers(world, run, session.containers)
+        self._waiting = Waiting(world, session)
         self._guard = LogGuard(world)
 
     @property
@@ -216,7 +217,7 @@ class _Watch:
         if self.at < max(judged.now, session.share_began_s) - BACK_S:
             problem = "the machine's clock was set back"
         problem = problem or await self._guard.problem(count)
-        for incident in await self._containers.incidents(self.at):
+        for incident in [*await self._containers.incidents(self.at), *await self._waiting.incidents(self.at)]:
             judged.incident_seen(incident)
         if problem:
             judged.fault(self.at, problem)
@@ -276,6 +277,8 @@ def _ended(session: Session, where: Way, why: str) -> NselfError:
     clients = session.judge.overall.comparison.candidate
     if where is Way.BACK:
         hit = f"; {clients} client{'s were' if clients != 1 else ' was'} hit" if clients else ""
+        if hit and session.moves[-1].split.shielded:
+            hit += ", but for what the live slot answered in its place"
         what = f"The candidate failed at {session.percent} %: {why}{hit} ({_seen(session)})."
         return Unhealthy(what, "Mend it (what was seen is above), then deploy again.", evidence=evidence)
     decision = session.judge.decision

@@ -131,6 +131,9 @@ class AnalysisKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         OnInconclusive, _text("What happens then: a person decides, or the candidate is removed.")
     ] = OnInconclusive.HOLD
     mode: Annotated[Mode, _text("`observe`: everything is recorded, nothing acts.")] = Mode.ENFORCE
+    shield: Annotated[
+        bool, _text("The live version answers what fails on the candidate, where it is safe to ask again.")
+    ] = True
 
 
 class ProjectKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
