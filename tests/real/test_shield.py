@@ -31,6 +31,7 @@ async def bench() -> AsyncIterator[tuple[Bench, Backend, Backend]]:
             spec = made.spec({Slot.BLUE: [blue.address], Slot.GREEN: [green.address]})
             await made.router.move(Split.all_to(Slot.BLUE))
             await made.router.install(msgspec.structs.replace(spec, shield_answers=True))
+            await made.router.record(on=True)
             await made.start()
             await made.router.move(SHIELDED)
             yield made, blue, green

@@ -101,6 +101,11 @@ class Names(msgspec.Struct, frozen=True):
         return f"${self.prefix}_logged"
 
     @property
+    def shield_flag(self) -> str:
+        """The file that is there while the request's slot is shielded; empty while our access log isn't kept."""
+        return f"${self.prefix}_shield_flag"
+
+    @property
     def shielded(self) -> str:
         """`-shielded` while the request's slot is helped by the other one; empty otherwise."""
         return f"${self.prefix}_shielded"

@@ -1,7 +1,8 @@
 """The shield: a request that fails on the candidate is answered by the live slot, and still counts as failed.
 
 Each slot has a second upstream, in which the other slot's servers are the backup: nginx asks them when all of the
-slot's own have failed. It is used while the split says so by a flag file, so no reload begins or ends it. When a server
+slot's own have failed. It is used while the split says so by a flag file, so no reload begins or ends it; and only
+while our access log is kept, so that nginx need not look for the flag at other times. When a server
 has failed, `proxy_next_upstream` says: by default when a connection breaks or times out. nginx repeats only what is
 safe to repeat (not POST, once it was sent). The first address and status in our log stay the candidate's.
 

@@ -133,6 +133,7 @@ def _check(spec: TreeSpec) -> None:
 
 def _http(spec: TreeSpec, names: Names, slots: tuple[Slot, ...]) -> str:
     who, maps = _client(spec.sticky, names)
+    shield = quoted(f"{spec.directory}/current/{SHIELD_DIR}/", names.slot)
     lines = [
         f"{_HEAD}# Included once in http {{}}. The files below {spec.directory}/current decide where requests go.",
         "",
@@ -141,6 +142,8 @@ def _http(spec: TreeSpec, names: Names, slots: tuple[Slot, ...]) -> str:
         f'map "" {names.recorded} {{ default ""; }}',
         f'map "" {names.shielded} {{ default ""; }}',
         f'map "" {names.nothing} {{ default ""; }}',
+        "# Looked for only while our log is kept, as it is for each canary: that saves a look at the disk otherwise.",
+        f'map {names.recorded} {names.shield_flag} {{ default ""; 1 {shield}; }}',
         "",
         "# Which hundredth of the clients a request belongs to.",
         *_buckets("$request_id" if spec.sticky == "random" else who, names.bucket),
@@ -284,6 +287,5 @@ def _server(spec: TreeSpec, names: Names, slots: tuple[Slot, ...]) -> str:
     flag = quoted(f"{spec.directory}/{RECORDING}")
     lines.append(f"if (-f {flag}) {{ set {names.recorded} 1; }}")
     lines.append(f'if ({names.slot} = "") {{ set {names.slot} {Slot.BLUE}; }}')
-    flag = quoted(f"{spec.directory}/current/{SHIELD_DIR}/", names.slot)
-    lines.append(f"if (-f {flag}) {{ set {names.shielded} {SHIELDED}; }}")
+    lines.append(f"if (-f {names.shield_flag}) {{ set {names.shielded} {SHIELDED}; }}")
     return "\n".join(lines) + "\n"

@@ -215,10 +215,12 @@ class Judge(msgspec.Struct):
         split = self.split
         if split.log_value < _LOG_SPLIT_NEEDED:
             self.lacking_at = None
-        elif split.candidate >= request.share * (split.candidate + split.live) / 4:
-            self._decide(Verdict.INVALID, self.now, self._split_reason(request.share))
+            return
+        given = request.share * (split.candidate + split.live)
+        if split.candidate < given / 4 or (split.candidate < given and self.silent_at is not None):
+            self.lacking_at = self.now if self.lacking_at is None else self.lacking_at  # perhaps they wait for it
         elif self.lacking_at is None:
-            self.lacking_at = self.now  # perhaps they wait for it, and are not in the log yet
+            self._decide(Verdict.INVALID, self.now, self._split_reason(request.share))
 
     @staticmethod
     def _split_reason(share: float) -> str:
