@@ -85,6 +85,25 @@ def test_a_healthy_canary_is_promoted_and_nobody_notices(shop: Stack) -> None:
     assert shop.release_served() == "healthy"
 
 
+def test_what_was_decided_is_decided_again_from_its_record(shop: Stack) -> None:
+    release = next(run for run in shop.nself("history", "--json").json if run["strategy"] == "canary")
+    replay = shop.nself("replay", release["release"], "--json").json
+    [run] = replay["runs"]
+    print(run)
+
+    assert replay["identical"] and run["whole"] and run["run"] == release["id"]
+    assert run["requests"] > 100 and run["decisions"] > 20
+
+    record = shop.root / ".nself" / "canary" / release["id"]
+    kept = record.read_bytes()
+    assert record.stat().st_mode & 0o777 == 0o600
+    record.write_bytes(kept.replace(b'"wait"', b'"back"', 1))
+    forged = shop.nself("replay", release["release"], check=False)
+    record.write_bytes(kept)
+    assert forged.status == 4 and "does not come out of its record" in forged.err
+    assert shop.nself("replay", "nonsense", check=False).status == 1
+
+
 def test_a_canary_that_fails_a_fifth_of_the_requests_is_taken_back(shop: Stack) -> None:
     before = shop.release_served()
     with LoadProcess(users(), shop.url) as load:
@@ -169,3 +188,5 @@ def test_a_canary_whose_process_is_killed_goes_on_from_where_it_was(shop: Stack)
     assert int(judged.partition(" requests failed")[0].rpartition(" ")[2]) > seen
     assert report.failed == 0, people.told(report)
     assert shop.release_served() == "killed"
+    replay = shop.nself("replay", document["release"], "--json").json
+    assert replay["identical"] and replay["runs"][-1]["whole"], replay

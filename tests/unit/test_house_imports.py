@@ -48,6 +48,7 @@ def fresh(code: str, *words: str, cwd: Path) -> list[object]:
         ("deploy --bogus", 1, ENGINE | PARSERS),
         ("deploy history", 0, ENGINE | {"crossplane"}),
         ("deploy history --json", 0, ENGINE | {"crossplane"}),
+        ("deploy replay nothing", 1, ENGINE | {"crossplane"}),
     ],
 )
 def test_a_command_imports_only_what_it_needs(words: str, status: int, forbidden: set[str], tmp_path: Path) -> None:
@@ -79,18 +80,24 @@ def test_the_package_is_imported_without_the_house(tmp_path: Path) -> None:
 def test_the_public_names_are_these() -> None:
     assert nself_deploy.__all__ == [
         "DEPLOY_STATE_FILE",
+        "AuditEvent",
         "BlueGreenConfig",
         "BlueGreenResult",
         "CanaryConfig",
         "CanaryResult",
         "DeployStep",
         "NselfError",
+        "RollbackConfig",
+        "RollbackResult",
+        "RollbackUIState",
         "StepStatus",
         "Strategy",
         "StrategyState",
         "UsageError",
         "__version__",
+        "execute_rollback",
         "load_deploy_state",
+        "load_rollback_result",
         "run_blue_green",
         "run_canary",
         "save_deploy_state",

@@ -18,6 +18,7 @@ import msgspec
 
 from nself_deploy.adapters.durable_files import ensure_nself_dir
 from nself_deploy.adapters.journal_audit import AuditTrail
+from nself_deploy.adapters.journal_guards import Guards
 from nself_deploy.adapters.journal_schema import RESTORE, identity, mapped, open_database
 from nself_deploy.core.audit import AuditEvent, Trigger, run_ended
 from nself_deploy.core.journal_records import Entry, EntryKind, RunState
@@ -62,6 +63,7 @@ class Journal:
         self._identity = identity(path)
         self._begun: set[str] = set()
         self.audit = AuditTrail(path, self._rows, self._execute, now, actor)
+        self.guards = Guards(path, self._rows, self._execute, self.transaction, self.add_event)
 
     @classmethod
     def open(

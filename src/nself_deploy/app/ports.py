@@ -226,6 +226,25 @@ class LogView(msgspec.Struct, frozen=True):
 RequestLogs = Callable[[LogView], RequestLog]
 
 
+class JudgeRecords(Protocol):
+    """What judges were told and what they said, one record for each run that was judged."""
+
+    def write(self, run_id: str, at: int, data: bytes) -> int:
+        """Put this at the place `at` of a record, instead of what is there and behind it; durable when it returns.
+
+        Its new length. StateFileError when the record is shorter than that, NselfError when it can't be written.
+        """
+
+    def read(self, run_id: str) -> bytes | None:
+        """A record; None when there is none."""
+
+    def runs(self) -> tuple[str, ...]:
+        """The runs that have one, oldest first."""
+
+    def keep(self, newest: int) -> None:
+        """Remove all but the newest ones."""
+
+
 class Prober(Protocol):
     """HTTP probes straight at a container."""
 
@@ -238,6 +257,8 @@ class Lock(Protocol):
 
     previous: LockOwner | None
     """After `acquire`: who held it last and died without giving it back."""
+    noted: LockOwner | None
+    """After `acquire`: who was noted as its owner, on another machine, where they may live: nobody locks for both."""
 
     def acquire(self, purpose: str) -> None:
         """Take it or raise Locked, naming the owner."""
@@ -296,6 +317,7 @@ __all__ = [
     "EngineInfo",
     "EngineLock",
     "ImageInfo",
+    "JudgeRecords",
     "Lock",
     "LockOwner",
     "LogPosition",

@@ -11,6 +11,7 @@ from nself_deploy.core.canary import Session
 from nself_deploy.core.evidence import Incident, Trouble
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Activate, Container, Slot, slot_project
+from nself_deploy.core.recorder import Recorder
 from nself_deploy.core.times import parse
 from nself_deploy.errors import NselfError
 
@@ -28,12 +29,12 @@ def unix_now(world: World) -> float:
     return parse(world.clock.now()).timestamp()
 
 
-def catch_up(log: RequestLog, session: Session) -> tuple[int, str]:
+def catch_up(log: RequestLog, recorder: Recorder) -> tuple[int, str]:
     """Feed the session with all that was added to the log: how many requests, and why it can't be trusted."""
-    count = 0
+    count, session = 0, recorder.session
     while True:
         read = log.read(session.position)
-        session.feed(read.requests)
+        recorder.feed(read.requests)
         count += len(read.requests)
         session.skipped += read.skipped
         onward = read.position != session.position

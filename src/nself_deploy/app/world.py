@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from nself_deploy.app.ports import Clock, Compose, Engine, EngineLock, Lock, Prober, RequestLogs, Router
+from nself_deploy.app.ports import (
+    Clock,
+    Compose,
+    Engine,
+    EngineLock,
+    JudgeRecords,
+    Lock,
+    Prober,
+    RequestLogs,
+    Router,
+)
 from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.document import StepLine
 from nself_deploy.core.machine import Run
@@ -151,5 +161,7 @@ class World:
     """None where nobody else can use the engine."""
     request_log: RequestLogs | None = None
     """None where no canary is judged."""
+    judge_records: JudgeRecords | None = None
+    """None where nobody wants to replay verdicts."""
     still_ours: Callable[[], Awaitable[None]] = field(default=nothing)
     """Raises Locked when the lock was lost; called around every effect."""

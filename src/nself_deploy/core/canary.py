@@ -55,6 +55,10 @@ class Session(msgspec.Struct):
     bake: Bake | None = None
     bake_began_s: float = 0.0
     silence: Silence = msgspec.field(default_factory=Silence)
+    recorded: int = 0
+    """Bytes of the judge's record up to here."""
+    unrecorded: bool = False
+    """Nothing is added to that record any more."""
 
     @classmethod
     def begin(

@@ -6,6 +6,9 @@ from enum import StrEnum
 
 import msgspec
 
+RULES = 1
+"""Version of the rules by which verdicts are made."""
+
 
 class Verdict(StrEnum):
     """What is known about a candidate."""
@@ -125,5 +128,5 @@ class Evidence(msgspec.Struct, frozen=True):
     """What a promotion still needs, in words."""
     expected_s: float | None = None
     """Seconds until a promotion is possible, at the traffic seen; None when that can't be said."""
-    rules: int = 1
+    rules: int = RULES
     """Version of the rules."""

@@ -136,6 +136,16 @@ class AnalysisKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = True
 
 
+class BreakerKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When rollbacks of one service that go in circles are stopped. In force from the next deploy on."""
+
+    rollbacks: Annotated[int, msgspec.Meta(ge=1, le=100, description="So many within the window go through.")] = 3
+    window: Annotated[Duration | None, _lasting("1m", "1d", "The window; default: 1h.")] = None
+    cooldown: Annotated[
+        Duration | None, _lasting("1m", "1d", "How long all are refused before one is let through; default: 1h.")
+    ] = None
+
+
 class ProjectKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`x-nself-deploy` at the top level: settings of the whole project. Everything may be left out."""
 
@@ -175,6 +185,7 @@ class ProjectKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         | None
     ) = None
     analysis: Annotated[AnalysisKeys | None, _text("How a canary is judged.")] = None
+    breaker: Annotated[BreakerKeys | None, _text("When rollbacks that go in circles are stopped.")] = None
     sticky: (
         Annotated[
             str,

@@ -127,6 +127,7 @@ def _chapters() -> Iterator[tuple[type[msgspec.Struct], str]]:
         "HoldKeys": "analysis.hold",
         "GraceKeys": "analysis.hold.grace",
         "LatencyKeys": "analysis.latency",
+        "BreakerKeys": "breaker",
     }
     for kind in _structs(ProjectKeys):
         yield kind, f"`{KEY}.{names[kind.__name__]}`"
