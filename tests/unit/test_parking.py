@@ -92,7 +92,7 @@ async def test_it_is_written_down_and_ends_the_loop(written: Written) -> None:
 
     assert run.phase is Phase.PARKED and written.kinds[-1] == "outcome parked"
     assert run.parking is not None and run.parking.verdict == "inconclusive"
-    assert written.split == Split(Slot.BLUE, Slot.GREEN, 10)
+    assert written.split == Split(Slot.BLUE, Slot.GREEN, 10, shielded=True)
     error = parked_error(run)
     assert "is parked: inconclusive at 10 %" in error.what and error.evidence == ("0 of 330",)
 

@@ -15,7 +15,7 @@ import msgspec
 from nself_deploy.app import judge_records
 from nself_deploy.app.measuring import Measuring
 from nself_deploy.app.ports import LogView, RequestLog
-from nself_deploy.app.watching import Containers, LogGuard, catch_up, unix_now
+from nself_deploy.app.watching import Containers, LogGuard, Waiting, catch_up, unix_now
 from nself_deploy.app.world import World
 from nself_deploy.core import audit
 from nself_deploy.core import record_lines as lines
@@ -214,6 +214,7 @@ class _Watch:
         self._session = session = recorder.session
         self._log = open_log(world, session)
         self._containers = Containers(world, run, session.containers)
+        self._waiting = Waiting(world, session)
         self._guard = LogGuard(world)
         self._measuring = measuring
 
@@ -230,6 +231,7 @@ class _Watch:
             problem = "the machine's clock was set back"
         problem = problem or await self._guard.problem(count)
         recorder.incidents(await self._containers.incidents(self.at))
+        recorder.incidents(await self._waiting.incidents(self.at))
         if problem:
             recorder.tell(lines.Fault(self.at, problem))
         self._measuring.look(self.at)
@@ -290,6 +292,8 @@ def _ended(session: Session, where: Way, why: str) -> NselfError:
     clients = session.judge.overall.comparison.candidate
     if where is Way.BACK:
         hit = f"; {clients} client{'s were' if clients != 1 else ' was'} hit" if clients else ""
+        if hit and session.moves[-1].split.shielded:
+            hit += ", but for what the live slot answered in its place"
         what = f"The candidate failed at {session.percent} %: {why}{hit} ({_seen(session)})."
         return Unhealthy(what, "Mend it (what was seen is above), then deploy again.", evidence=evidence)
     decision = session.decision

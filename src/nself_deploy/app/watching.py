@@ -7,6 +7,7 @@ import asyncio
 from nself_deploy.app.lifecycle import plain_containers
 from nself_deploy.app.ports import RequestLog
 from nself_deploy.app.world import World
+from nself_deploy.core.canary import Session
 from nself_deploy.core.evidence import Incident, Trouble
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Activate, Container, Slot, slot_project
@@ -91,6 +92,28 @@ class Containers:
             self._ill.add(container.id)
             return Incident(at, candidate, Trouble.UNHEALTHY, container.name)
         return None
+
+
+class Waiting:
+    """Whether the candidate lets its requests wait; asked only while it answers none."""
+
+    def __init__(self, world: World, session: Session) -> None:
+        self._world, self._session = world, session
+
+    async def incidents(self, at: float) -> list[Incident]:
+        """What is seen now; nothing while the router can't be asked."""
+        session = self._session
+        if not session.silence.due(at):
+            return []
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                in_flight = await self._world.router.in_flight(session.candidate)
+        except (NselfError, TimeoutError):
+            return []
+        latency = session.judge.latency
+        slowest_s = latency.cuts[-1] if latency is not None and latency.cuts else 0.0
+        found = session.silence.waiting(at, in_flight, session.percent / 100, slowest_s)
+        return [found] if found is not None else []
 
 
 class LogGuard:

@@ -17,6 +17,7 @@ from nself_deploy.core.log_moves import Move
 from nself_deploy.core.log_position import LogPosition
 from nself_deploy.core.metrics_judge import MetricsJudge, explain_metrics, worst
 from nself_deploy.core.model import Slot, Split
+from nself_deploy.core.silence import Silence
 from nself_deploy.core.verdict import Judge
 
 NOT_SHOWN = "a metric is not shown to be good enough yet"
@@ -57,6 +58,7 @@ class Session(msgspec.Struct):
     bake_began_s: float = 0.0
     metrics: MetricsJudge | None = None
     """What is known from metrics of the user's own; None when there are none."""
+    silence: Silence = msgspec.field(default_factory=Silence)
     recorded: int = 0
     """Bytes of the judge's record up to here."""
     unrecorded: bool = False
@@ -106,18 +108,21 @@ class Session(msgspec.Struct):
         last = self.moves[-1]
         if last.split == split and not last.until:
             self.moves[-1] = msgspec.structs.replace(last, until=now)
+            self.silence.begin(self.share_began_s)
 
     def feed(self, requests: tuple[Request, ...]) -> None:
         """Requests, as they are read: those under a share are judged, those of a release that has all are its bake."""
         for request in requests:
             if 0.0 < request.share < 1.0:
                 self.judge.request(request)
+                self.silence.request(request)
             elif self.bake is not None and request.share == 1.0 and request.at >= self.bake_began_s:
                 self.bake.request(msgspec.structs.replace(request, at=request.at - self.bake_began_s))
 
     def enter(self, at: float, hold_s: float) -> None:
         """A share begins to be judged, or goes on to be after a pause: there is time for it."""
         longest = self.judge.settings.max_soak_s
+        self.silence.begin(at)
         self.deadline_s = at + longest if at >= self.deadline_s else max(self.deadline_s, at + LEAST_TIME * hold_s)
 
 

@@ -107,6 +107,7 @@ def _analysis(settings: Settings, keys: AnalysisKeys, planned_s: float) -> Analy
             max_soak_s=LONGEST * soak_s if keys.max_soak is None else float(keys.max_soak),
             on_inconclusive=keys.on_inconclusive,
             mode=keys.mode,
+            shield=keys.shield,
         )
     except ValueError as error:
         if given and "slo_error_rate" in str(error):

@@ -47,19 +47,26 @@ class Trouble(StrEnum):
     RESTARTED = "restarted"
     OUT_OF_MEMORY = "out of memory"
     UNHEALTHY = "unhealthy"
+    SILENT = "silent"
+    """Requests wait for the candidate. That proves nothing yet, but explains why it has so few in the log."""
+    HANGING = "hanging"
 
 
 class Incident(msgspec.Struct, frozen=True):
-    """Something that happened to a container."""
+    """Something that happened to a container, or to all of the candidate's."""
 
     at: float
     candidate: bool
     trouble: Trouble
     container: str = ""
+    detail: str = ""
+    """What else there is to say."""
 
     @property
     def says(self) -> str:
         """It in words."""
+        if self.trouble in (Trouble.SILENT, Trouble.HANGING):
+            return f"the candidate {_TROUBLES[self.trouble]}: {self.detail}"
         return f"the candidate's container {self.container}".rstrip() + f" {_TROUBLES[self.trouble]}"
 
 
@@ -67,6 +74,8 @@ _TROUBLES = {
     Trouble.RESTARTED: "stopped and was restarted",
     Trouble.OUT_OF_MEMORY: "was killed because it used too much memory",
     Trouble.UNHEALTHY: "is unhealthy",
+    Trouble.SILENT: "does not answer",
+    Trouble.HANGING: "hangs",
 }
 
 

@@ -157,6 +157,9 @@ class AnalysisKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: Annotated[Mode, _text("`observe`: everything is recorded, nothing acts.")] = Mode.ENFORCE
     prometheus: Annotated[Prometheus | None, _text("Who answers the queries of `metrics`.")] = None
     metrics: Annotated[tuple[MetricKeys, ...], _text("What is asked for beside the requests themselves.")] = ()
+    shield: Annotated[
+        bool, _text("The live version answers what fails on the candidate, where it is safe to ask again.")
+    ] = True
 
 
 class BreakerKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

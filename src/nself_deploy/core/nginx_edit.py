@@ -15,7 +15,7 @@ from nself_deploy.core.model import Route
 from nself_deploy.core.nginx_config import Config, Sources
 from nself_deploy.core.nginx_location import LocationEditor
 from nself_deploy.core.nginx_names import Names, names_of
-from nself_deploy.core.nginx_shield import own_retries
+from nself_deploy.core.nginx_shield import answers_are_ours
 from nself_deploy.core.nginx_surroundings import Surroundings
 from nself_deploy.core.nginx_targets import Finder, Services, Target
 from nself_deploy.core.nginx_text import Change, FileEdit, Writer, apply
@@ -46,8 +46,8 @@ class FoundRoutes:
     warnings: tuple[str, ...]
     needs_default_access_log: bool
     """The files name no access log at http level, so nginx's own default has to be repeated beside ours."""
-    own_retries: bool = False
-    """The files say when nginx asks another server; see `TreeSpec.shield_answers`."""
+    shield_answers: bool = False
+    """What `TreeSpec.shield_answers` may be."""
 
 
 def plan_edit(
@@ -123,7 +123,7 @@ def find_routes(
         tuple(problems),
         tuple(finder.warnings),
         surroundings.needs_default_access_log(),
-        own_retries(config),
+        answers_are_ours(config, [target.line for target in done]),
     )
 
 

@@ -146,6 +146,16 @@ class Names(msgspec.Struct, frozen=True):
         return f"${self.prefix}_logged"
 
     @property
+    def shield_flag(self) -> str:
+        """The file that is there while the request's slot is shielded; empty while our access log isn't kept."""
+        return f"${self.prefix}_shield_flag"
+
+    @property
+    def shielded(self) -> str:
+        """`-shielded` while the request's slot is helped by the other one; empty otherwise."""
+        return f"${self.prefix}_shielded"
+
+    @property
     def nothing(self) -> str:
         """Always empty."""
         return f"${self.prefix}_nothing"
@@ -182,6 +192,10 @@ class Names(msgspec.Struct, frozen=True):
     def upstream(self, key: str, slot: Slot) -> str:
         """The upstream of a route in a slot."""
         return f"{self.stem(key)}_{slot.value}"
+
+    def shielded_upstream(self, key: str, slot: Slot) -> str:
+        """The same with the other slot's servers as its backup."""
+        return f"{self.upstream(key, slot)}_shielded"
 
     def stem(self, key: str) -> str:
         """Name of a route: readable, shortened with a hash where it would be too long for nginx."""

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 from nself_deploy.core.model import Slot, Split
 from nself_deploy.core.nginx_names import LOG_FIELDS, MIN_VERSION, Names, names_of, quoted, route_key
 from nself_deploy.core.nginx_probe import probe_conf
-from nself_deploy.core.nginx_shield import backups, retried_answers, unforgotten
+from nself_deploy.core.nginx_shield import SHIELD_DIR, SHIELDED, backups, retried_answers
 from nself_deploy.core.nginx_split import (
     BUCKETS,
     CANDIDATE,
@@ -111,10 +111,12 @@ def split_files(split: Split) -> list[str]:
     """The flag files of a split, below `splits/<Split.name>/`: `g/NN` for green, `p/NN` for plain, none for blue.
 
     Two more are for testers: the slot that they mean by candidate and by live, which is the only one where one is.
+    `s/<slot>` is there when what fails on that slot is answered by the other one.
     """
     found = {f"{bucket:02d}": bucket_slot(split, bucket) for bucket in range(BUCKETS)}
     found |= {CANDIDATE: bucket_slot(split, 0), LIVE: bucket_slot(split, BUCKETS - 1)}
-    return [f"{_FLAG_DIRS[slot]}/{bucket}" for bucket, slot in found.items() if slot in _FLAG_DIRS]
+    shield = [f"{SHIELD_DIR}/{split.candidate}"] if split.shielded else []
+    return [f"{_FLAG_DIRS[slot]}/{bucket}" for bucket, slot in found.items() if slot in _FLAG_DIRS] + shield
 
 
 def slots_of(upstreams: Iterable[Upstream]) -> tuple[Slot, ...]:
@@ -149,12 +151,16 @@ def _check(spec: TreeSpec) -> None:
 
 
 def _http(spec: TreeSpec, names: Names, slots: tuple[Slot, ...]) -> str:
+    shield = quoted(f"{spec.directory}/current/{SHIELD_DIR}/", names.slot)
     lines = [
         f"{_HEAD}# Included once in http {{}}. The files below {spec.directory}/current decide where requests go.",
         "",
         f'map "" {names.slot} {{ default ""; }}',
         f'map "" {names.recorded} {{ default ""; }}',
+        f'map "" {names.shielded} {{ default ""; }}',
         f'map "" {names.nothing} {{ default ""; }}',
+        "# Looked for only while our log is kept, as it is for each canary: that saves a look at the disk otherwise.",
+        f'map {names.recorded} {names.shield_flag} {{ default ""; 1 {shield}; }}',
         "",
         *split_lines(spec, names, included(spec.directory, OVERRIDE)),
     ]
@@ -184,18 +190,25 @@ def _upstreams(spec: TreeSpec, names: Names, slots: tuple[Slot, ...]) -> list[st
         used = {slot: names.upstream(key, slot) if upstream.servers.get(slot) else names.nowhere for slot in slots}
         for slot in slots:
             if upstream.servers.get(slot):
-                lines += [f"upstream {used[slot]} {{", *_servers(spec, upstream, slot), "}"]
+                lines += [f"upstream {used[slot]} {{", *_servers(upstream, slot), "}"]
         choices = [f"    {slot} {name};" for slot, name in used.items()]
-        lines += [f"map {names.slot} {names.variable(key)} {{", *choices, f"    default {names.nowhere};", "}", ""]
+        for slot, name in used.items():
+            helping = backups(upstream, slot)
+            helped = names.shielded_upstream(key, slot) if helping else name
+            if helping:
+                lines += [f"upstream {helped} {{", *_servers(upstream, slot, helping), "}"]
+            choices.append(f"    {slot}{SHIELDED} {helped};")
+        asked = f'"{names.slot}{names.shielded}"'
+        lines += [f"map {asked} {names.variable(key)} {{", *choices, f"    default {names.nowhere};", "}", ""]
     return lines
 
 
-def _servers(spec: TreeSpec, upstream: Upstream, slot: Slot) -> list[str]:
-    # A replica that refuses is left alone for one second only: it may be back at once.
+def _servers(upstream: Upstream, slot: Slot, helping: tuple[str, ...] = ()) -> list[str]:
+    # A replica that refuses is left alone for one second only: it may be back at once. One that is helped never is: the
+    # candidate has to be asked each time, or the evidence would end with its first error.
     marks = " max_fails=1 fail_timeout=1s" if len(upstream.servers[slot]) > 1 else ""
-    if unforgotten(spec, slot):
+    if helping:
         marks = " max_fails=0"
-    helping = backups(spec, upstream, slot)
     for server in (*upstream.servers[slot], *helping):
         if not re.fullmatch(r"[0-9a-fA-F.:\[\]]+:\d{1,5}", server):
             raise ConfigError(f"{server!r} is not address:port.", "This is a fault of nself-deploy: please report it.")
@@ -261,4 +274,5 @@ def _server(spec: TreeSpec, names: Names, slots: tuple[Slot, ...]) -> str:
     flag = quoted(f"{spec.directory}/{RECORDING}")
     lines.append(f"if (-f {flag}) {{ set {names.recorded} 1; }}")
     lines.append(f'if ({names.slot} = "") {{ set {names.slot} {Slot.BLUE}; }}')
+    lines.append(f"if (-f {names.shield_flag}) {{ set {names.shielded} {SHIELDED}; }}")
     return "\n".join(lines) + "\n"

@@ -58,7 +58,7 @@ def plan_canary(project: Project, release: Release, facts: Facts, timing: Timing
         steps=(
             *base.steps[:at],
             smoke,
-            *_stages(canary.stages, live, to, undo),
+            *_stages(canary, live, to, undo),
             msgspec.structs.replace(move, undo=undo, once=True),
             *base.steps[at + 1 :],
         ),
@@ -79,10 +79,10 @@ def plan_directly(
     return msgspec.structs.replace(plan, analysis=canary.analysis if bakes else None, keep_failed=canary.keep_failed)
 
 
-def _stages(stages: tuple[Stage, ...], live: Slot, to: Slot, undo: tuple[Step, ...]) -> Iterator[Step]:
-    for stage, following in pairwise(stages):
+def _stages(canary: Canary, live: Slot, to: Slot, undo: tuple[Step, ...]) -> Iterator[Step]:
+    for stage, following in pairwise(canary.stages):
         share = stage.percent
-        move = do.MoveTraffic(Split(live, to, share))
+        move = do.MoveTraffic(Split(live, to, share, canary.analysis.shield))
         yield Step(f"split:{share}", f"Move {share} % to {to}", move, undo=undo, moves_traffic=True, once=True)
         judge = do.Judge(to, share, stage.hold_s, following.percent)
         yield Step(f"judge:{share}", f"Judge {to} at {share} %", judge, once=True)
@@ -109,6 +109,8 @@ def _in_shares(change: Change, canary: Canary, live: Slot, to: Slot) -> Change:
         needed = f"about {needed_requests(objective)} good requests to it"
         needed += "".join(f", good values of {metric.name}" for metric in canary.metrics)
         proof = f"longer while it lacks proof ({needed}); back when it fails"
+        if canary.analysis.shield:
+            proof += f"; meanwhile {live} answers what fails on {to}, where it is safe to ask again"
         return Change("~", f"split, from {live} to {to}: {shares}", proof)
     if "never touched by blue-green" in change.reason:
         return msgspec.structs.replace(change, reason="never touched by a canary")

@@ -61,12 +61,13 @@ class Requests(Line, frozen=True, array_like=True, tag="r"):
 
 
 class Incident(Line, frozen=True, array_like=True, tag="incident"):
-    """A container broke down."""
+    """A container broke down, or requests wait for the candidate."""
 
     at: float
     candidate: bool
     trouble: Trouble
     container: str
+    detail: str = ""
 
 
 class Fault(Line, frozen=True, array_like=True, tag="fault"):

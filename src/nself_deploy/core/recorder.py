@@ -47,8 +47,8 @@ def told(session: Session, line: lines.Told | lines.Said) -> lines.Told | lines.
                 metrics.advance(at)
         case lines.Measured(at, name, reading) if metrics is not None:
             metrics.measured(name, at, reading)
-        case lines.Incident(at, candidate, trouble, container):
-            judge.incident_seen(Incident(at, candidate, trouble, container))
+        case lines.Incident(at, candidate, trouble, container, detail):
+            judge.incident_seen(Incident(at, candidate, trouble, container, detail))
         case lines.Fault(at, reason):
             session.judge.fault(at, reason)
     return line
@@ -128,9 +128,9 @@ class Recorder:
         self._note(told(self.session, line))
 
     def incidents(self, found: list[Incident]) -> None:
-        """What broke down."""
+        """What broke down, or waits."""
         for one in found:
-            self.tell(lines.Incident(one.at, one.candidate, one.trouble, one.container))
+            self.tell(lines.Incident(one.at, one.candidate, one.trouble, one.container, one.detail))
 
     def way(self, hold_s: float, next_percent: int, at: float) -> tuple[Way, str]:
         """Where it goes at this time, and why."""

@@ -43,8 +43,6 @@ class TreeSpec(msgspec.Struct, frozen=True):
     override: Override | None = None
     default_access_log: str = ""
     """nginx's own `access_log` arguments to repeat at http level, when the user's files name none there."""
-    shield: Slot | None = None
-    """The candidate while it is shielded: what fails there is tried again on the other slot, if that is safe."""
     shield_answers: bool = False
-    """Whether the shield also catches answers with 500, 502, 503 and 504, not only connections that fail. Only where
-    the user's files don't say themselves when nginx tries again."""
+    """Whether a shield also catches answers with 500, 502, 503 and 504, not only connections that fail. Only where
+    nothing but routes is concerned, and the user's files don't say themselves when nginx tries again."""

@@ -150,7 +150,7 @@ def _routed(project: Project, engine: Any, settings: Settings, found: FoundRoute
     async def tree() -> TreeSpec:
         log = await _default_log(router) if found.needs_default_access_log else ""
         spec = router.base_spec(sticky=settings.sticky, default_access_log=log)
-        spec = msgspec.structs.replace(spec, shield_answers=not found.own_retries, override=override)
+        spec = msgspec.structs.replace(spec, shield_answers=found.shield_answers, override=override)
         if not shares_host:
             return spec
         port = spec.probe_listen.rpartition(":")[2]
