@@ -60,6 +60,8 @@ def test_nothing_is_shown_before_the_window_is_over() -> None:
     judge.measured("errors", 61.0, Reading.of(0.0))
     assert judge.next_at == 76.0
     assert [metric.name for metric in judge.due(95.0)] == ["errors", "slow"]
+    judge.measured("errors", 80.0, Reading.of(0.0))
+    assert [metric.name for metric in judge.due(95.0)] == ["slow", "errors"], "what waits longest is first"
 
 
 def test_enough_good_values_and_a_good_one_at_last_pass() -> None:

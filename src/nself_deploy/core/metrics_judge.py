@@ -6,6 +6,8 @@ Encoded as JSON and decoded again, it goes on exactly where it was. What could n
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 import msgspec
 
 from nself_deploy.core.evidence import Decision, MetricEvidence, Verdict
@@ -62,10 +64,11 @@ class MetricsJudge(msgspec.Struct):
         return cls(metrics, tuple(Tally(due=metric.window_s) for metric in metrics))
 
     def due(self, at: float) -> tuple[Metric, ...]:
-        """What is to be asked for now."""
+        """What is to be asked for now, what waits longest first."""
         if self.decision is not None:
             return ()
-        return tuple(m for m, tally in zip(self.metrics, self.tallies, strict=True) if tally.due <= at)
+        found = [(tally.due, m) for m, tally in zip(self.metrics, self.tallies, strict=True) if tally.due <= at]
+        return tuple(metric for _, metric in sorted(found, key=itemgetter(0)))
 
     @property
     def next_at(self) -> float | None:
