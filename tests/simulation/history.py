@@ -27,7 +27,7 @@ from nself_deploy.core.plan import Plan
 from nself_deploy.errors import NselfError
 from tests.simulation import beginnings, shop
 from tests.simulation.canaries import BAKE_S, CANARY, SimLog
-from tests.simulation.ending import at_end, left_over
+from tests.simulation.ending import at_end, left_over, replays
 from tests.simulation.engine import SimCompose, SimEngine, SimProber
 from tests.simulation.invariants import Watch
 from tests.simulation.locks import SimLock, SimMachine, SimVolumes, watched, watched_here
@@ -37,7 +37,7 @@ from tests.simulation.router import SimRouter, base_tree
 from tests.simulation.schedule import Command, Schedule
 from tests.simulation.seams import deterministic
 from tests.simulation.shocks import restart_all, shock
-from tests.simulation.store import SimClock, SimFiles, SimStates, SimStore
+from tests.simulation.store import SimClock, SimFiles, SimRecords, SimStates, SimStore
 from tests.simulation.world import EPOCH, SimWorld
 
 T = TypeVar("T")
@@ -124,6 +124,8 @@ class History:
         if second is not None:
             await second
         self._nothing_left(command.kind)
+        for problem in replays(self.world):
+            self.watch.fail(5, problem)
 
     def _nothing_left(self, kind: str) -> None:
         """After a command that was not cut short, whatever was cut short before: its own slots, and no more."""
@@ -244,6 +246,7 @@ class History:
             note=progress,
             keep_releases=3,
             request_log=lambda view: SimLog(self.world, view),
+            judge_records=SimRecords(process),
             engine_lock=DockerLock(SimVolumes(process), SimMachine(process), "local", sleep=process.pause),
         )
 

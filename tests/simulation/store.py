@@ -13,6 +13,7 @@ from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Project, Release, Slot
 from nself_deploy.core.slot_records import SlotRecord
 from nself_deploy.core.state import BlueGreenState, RollbackState, StrategyState, format_time
+from nself_deploy.errors import StateFileError
 from tests.simulation import shop
 from tests.simulation.disk import Saved
 from tests.simulation.process import Process
@@ -204,6 +205,39 @@ class SimFiles:
 
     def file_hashes(self, project: Project) -> dict[str, str]:
         return {}
+
+
+class SimRecords:
+    """The `JudgeRecords` port. A write that fails may have been half done."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._records = process.world.disk.records
+
+    def write(self, run_id: str, at: int, data: bytes) -> int:
+        before = self._records.get(run_id, b"")
+        if len(before) < at:
+            raise StateFileError(f"has {len(before)} bytes instead of {at}.", "Move it away.")
+
+        def put() -> None:
+            self._records[run_id] = before[:at] + data
+
+        self._process.living()
+        self._records[run_id] = before[:at] + data[: len(data) // 2]
+        self._process.touch(f"record of {run_id}: {len(data)} bytes at {at}", put)
+        return at + len(data)
+
+    def read(self, run_id: str) -> bytes | None:
+        self._process.living()
+        return self._records.get(run_id)
+
+    def runs(self) -> tuple[str, ...]:
+        self._process.living()
+        return tuple(sorted(self._records))
+
+    def keep(self, newest: int) -> None:
+        for run_id in self.runs()[: -newest or None]:
+            self._process.touch(f"no record of {run_id} any more", lambda gone=run_id: self._records.pop(gone))
 
 
 class SimClock:

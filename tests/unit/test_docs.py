@@ -12,12 +12,14 @@ import pytest
 import nself_deploy
 from nself_deploy.app.doctor import FindingLine, RepairLine, Report
 from nself_deploy.app.inspect import RunStatus, SlotStatus, Status
+from nself_deploy.app.replaying import Replay, RunReplay
 from nself_deploy.cli.main import deploy, nself
 from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.audit import Report as AuditReport
 from nself_deploy.core.breaker import BreakerLine
 from nself_deploy.core.deploy_keys import KeyLine
 from nself_deploy.core.document import Document, PlanDocument, ServiceLine, SettingLine, StepLine
+from nself_deploy.core.replay import Difference
 from nself_deploy.core.rollback import RollbackDocument, RollbackUIState
 from nself_deploy.core.settings import _KINDS, KNOWN_TARGETS
 from nself_deploy.core.state import BlueGreenState, RollbackState, StrategyState
@@ -122,6 +124,9 @@ def test_every_variable_of_a_setting_is_documented() -> None:
         ("A deploy key", KeyLine.__struct_fields__),
         ("A breaker", BreakerLine.__struct_fields__),
         ("The doctor document", Report.__struct_fields__),
+        ("The replay document", Replay.__struct_fields__),
+        ("A replayed run", RunReplay.__struct_fields__),
+        ("A difference", Difference.__struct_fields__),
         ("A finding", FindingLine.__struct_fields__),
         ("A repair", RepairLine.__struct_fields__),
         ("The init document", ("files", "routes", "override", "notes", "done")),

@@ -48,6 +48,7 @@ def fresh(code: str, *words: str, cwd: Path) -> list[object]:
         ("deploy --bogus", 1, ENGINE | PARSERS),
         ("deploy history", 0, ENGINE | {"crossplane"}),
         ("deploy history --json", 0, ENGINE | {"crossplane"}),
+        ("deploy replay nothing", 1, ENGINE | {"crossplane"}),
     ],
 )
 def test_a_command_imports_only_what_it_needs(words: str, status: int, forbidden: set[str], tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from nself_deploy.app import observe, releases, retention, standby
+from nself_deploy.app import measuring, observe, releases, retention, standby
 from nself_deploy.app.executor import Executor
 from nself_deploy.app.planning import Wanted, make_plan
 from nself_deploy.app.recovery import Recovered, recover
@@ -45,6 +45,7 @@ async def deploy(world: World, wanted: Wanted, interrupted: asyncio.Event, confi
         world.watcher(nothing)
         return Result(plan, None, (*earlier, nothing))
     world.watcher(built)
+    await measuring.ready(world, plan)  # better said before a candidate is started than after it
     confirm(plan)
     run = await _run(world, plan, interrupted)
     if run.outcome is machine.Outcome.DONE and (words := await retention.prune(world)):
@@ -80,11 +81,14 @@ async def rollback(
 
 
 async def resume(world: World, interrupted: asyncio.Event) -> Result | None:
-    """Finish an interrupted run if that is possible, else undo it; None when there is none.
+    """Finish an interrupted run if that is possible, else undo it; None when there is none. A canary may wait again.
 
     Raises:
         NselfError: it can't be put right now.
     """
+    run = world.store.unfinished()
+    if run is not None and run.phase is machine.Phase.PARKED:
+        await measuring.ready(world, run.plan)
     return _result(await recover(world, interrupted, Wish.RESUME))
 
 

@@ -34,8 +34,10 @@ class Recovered(msgspec.Struct, frozen=True):
 async def recover(world: World, interrupted: asyncio.Event, wish: Wish) -> Recovered | None:
     """Finish or undo a run whose process died; None when there is none. The caller holds the lock.
 
+    A canary that is resumed may wait again afterwards: its run says why.
+
     Raises:
-        Parked: a person has to decide about it.
+        Parked: a person has to decide about it first.
         NselfError: it can't be put right now; it stays in the journal, and the next command tries again.
     """
     run = world.store.unfinished()
@@ -52,9 +54,9 @@ async def recover(world: World, interrupted: asyncio.Event, wish: Wish) -> Recov
     world.store.record(run, "note", "", f"{wish.value} by {world.user}: {decision.words}")
     event = machine.Resumed(decision.finish, world.user if wish is Wish.ABORT else "")
     run = await Runner(world, Executor(world).perform, interrupted).run(run, event)
-    if run.phase is machine.Phase.PARKED:
+    if run.phase is machine.Phase.PARKED and wish is not Wish.RESUME:
         raise parked_error(run)
-    if not run.ended:
+    if not run.ended and run.phase is not machine.Phase.PARKED:
         failure = run.failure
         raise NselfError(
             f"The interrupted {run.plan.kind} {run.id} can't be put right yet: {failure.message if failure else ''}",

@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from nself_deploy.app.ports import Clock, Compose, Engine, EngineLock, Lock, Prober, RequestLogs, Router
+from nself_deploy.app.ports import (
+    Clock,
+    Compose,
+    Engine,
+    EngineLock,
+    JudgeRecords,
+    Lock,
+    Metrics,
+    Prober,
+    RequestLogs,
+    Router,
+)
 from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.document import StepLine
 from nself_deploy.core.machine import Run
@@ -158,6 +169,10 @@ class World:
     """None where nobody else can use the engine."""
     request_log: RequestLogs | None = None
     """None where no canary is judged."""
+    metrics: Metrics | None = None
+    """Who answers the queries of metrics; None when nobody is named."""
+    judge_records: JudgeRecords | None = None
+    """None where nobody wants to replay verdicts."""
     keep_releases: int = KEEP
     """How many releases are kept."""
     still_ours: Callable[[], Awaitable[None]] = field(default=nothing)

@@ -68,6 +68,7 @@ class DeployGroup(click.Group):
         "status": "nself_deploy.cli.observe:status",
         "history": "nself_deploy.cli.observe:history",
         "audit": "nself_deploy.cli.audit:audit",
+        "replay": "nself_deploy.cli.replaying:replay",
         "rollback": "nself_deploy.cli.release:rollback",
         "promote": "nself_deploy.cli.release:promote",
         "pause": "nself_deploy.cli.release:pause",

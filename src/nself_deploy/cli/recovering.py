@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from nself_deploy import wiring
 from nself_deploy.app import deploy as use_cases
 from nself_deploy.app.locking import held
-from nself_deploy.app.recovery import abort_of_another
+from nself_deploy.app.recovery import abort_of_another, parked_error
 from nself_deploy.app.result import Result
 from nself_deploy.app.world import World
 from nself_deploy.cli.output import Lines, emit, print_error, print_json
@@ -34,6 +34,8 @@ def resume(directory: str, *, as_json: bool, wait_s: float) -> int:
     if status is Exit.OK:
         wiring.schedule_expiry(result.plan, root)
         lines.note(f"Finished: {run.plan.release} is live in {run.plan.candidate}.")
+    elif run.waits:
+        print_error(parked_error(run))
     elif run.failure is not None:
         print_error(NselfError(run.failure.message, run.failure.remedy, evidence=run.failure.evidence))
         _where(result)

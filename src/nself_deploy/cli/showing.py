@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from nself_deploy.app.inspect import CanaryStatus, RecoveryStatus, RunStatus, SlotStatus, Status
+from nself_deploy.app.replaying import Replay, RunReplay
 from nself_deploy.cli.output import Lines, printable
 from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.document import PlanDocument
@@ -89,6 +90,23 @@ def show_event(event: AuditEvent, lines: Lines) -> None:
         for text in value if isinstance(value, list) else [value]:
             if text != "":
                 lines.note(f"  {name:<14}  {printable(str(text))}")
+
+
+def show_replay(found: Replay, lines: Lines) -> None:
+    """One line for each run, and the first line that differs."""
+    for run in found.runs:
+        lines.note(f"{run.started_at}  {'identical' if run.identical else 'differs  '}  {_judged(run)}  {run.run}")
+        if run.difference is not None:
+            lines.note(f"  line {run.difference.line}")
+            lines.list([f"  decided:  {printable(run.difference.recorded)}"])
+            lines.list([f"  computed: {printable(run.difference.computed)}"])
+        if run.note:
+            lines.list([f"note: {run.note}"])
+
+
+def _judged(run: RunReplay) -> str:
+    verdict = f"{run.verdict or 'no verdict'}, " if run.identical else ""
+    return f"{verdict}{run.decisions} decisions from {run.requests} requests"
 
 
 def _split_words(split: str) -> str:

@@ -19,10 +19,11 @@ import msgspec
 
 from nself_deploy.adapters.durable_files import write_atomic
 from nself_deploy.adapters.journal import Journal
+from nself_deploy.adapters.judge_record import RecordFiles
 from nself_deploy.adapters.lock import FileLock
 from nself_deploy.adapters.state_files import StateFiles
 from nself_deploy.adapters.system import LocalMachine, SystemClock, git_info, host_name, is_gone, lock_owner, user_name
-from nself_deploy.app.ports import Clock, Engine
+from nself_deploy.app.ports import Clock, Engine, Metrics
 from nself_deploy.app.world import World
 from nself_deploy.core.effects import KeepWarm
 from nself_deploy.core.model import Project, Slot
@@ -151,6 +152,13 @@ def open_store(directory: str) -> Journal:
     return Journal.open(find_project_files(directory, os.environ).root, create=False)
 
 
+def judge_records(directory: str) -> RecordFiles:
+    """The records of a project's judges."""
+    from nself_deploy.adapters.project_files import find_project_files
+
+    return RecordFiles(Path(find_project_files(directory, os.environ).root))
+
+
 @contextlib.asynccontextmanager
 async def open_world(
     directory: str, flags: Mapping[str, object], *, write: bool, store: Journal | None = None
@@ -242,8 +250,20 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
         user=user_name(),
         git=await git_info(root),
         request_log=request_logs(root),
+        metrics=_metrics(source, root),
+        judge_records=RecordFiles(root),
         keep_releases=source.extension.project.keep_releases or KEEP,
     )
+
+
+def _metrics(source: Read, root: Path) -> Metrics | None:
+    """Who answers the queries of metrics, if somebody is named."""
+    keys = source.extension.project.analysis
+    if keys is None or keys.prometheus is None:
+        return None
+    from nself_deploy.adapters.prometheus import PrometheusMetrics
+
+    return PrometheusMetrics(keys.prometheus, str(root))
 
 
 def keep_traceback(directory: str, text: str) -> str:
