@@ -8,8 +8,9 @@ from tests.simulation.history import Report, played
 from tests.simulation.process import Fault
 from tests.simulation.schedule import VERSIONS, Command, Schedule
 from tests.simulation.shop import Shape
+from tests.simulation.store import SimRecords
 
-POINTS = 75
+POINTS = 95
 """More than a canary has."""
 
 
@@ -36,6 +37,22 @@ def test_killed_at_any_point_it_is_put_right(then: str, kind: str) -> None:
 
     assert "ended done" in found
     assert ("ended inte" in found) is (then == "abort")
+
+
+def test_a_record_that_is_gone_on_with_at_its_end_does_not_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was told and not saved is told again: it must not be there twice."""
+
+    def appended(self: SimRecords, run_id: str, _at: int, data: bytes) -> int:
+        self._records[run_id] = self._records.get(run_id, b"") + data
+        self._process.touch(f"record of {run_id}", lambda: None)
+        return len(self._records[run_id])
+
+    monkeypatch.setattr(SimRecords, "write", appended)
+    resume = Command("resume", pause=2.0)
+    kills = [Command("canary", "good", faults=(Fault(at, "kill-after", 0, "judge:50"),)) for at in range(2, 6)]
+    reports = [played(Schedule(1, Shape(), "live", (kill, resume))) for kill in kills]
+
+    assert any("does not replay" in found for report in reports for found in report.violations)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
