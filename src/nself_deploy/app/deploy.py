@@ -10,8 +10,8 @@ import msgspec
 
 from nself_deploy.app import observe, recording, releases, standby
 from nself_deploy.app.executor import Executor
-from nself_deploy.app.planning import Wanted, make_plan
-from nself_deploy.app.recovery import Recovered, recover
+from nself_deploy.app.planning import Wanted, make_plan, traffic_seen
+from nself_deploy.app.recovery import Recovered, parked_error, recover
 from nself_deploy.app.runner import Runner, stoppable
 from nself_deploy.app.world import World
 from nself_deploy.core import machine
@@ -54,7 +54,7 @@ async def deploy(world: World, wanted: Wanted, interrupted: asyncio.Event, confi
     await standby.expire(world)
     release, built = await stoppable(_timed_release(world), interrupted)
     facts = await _adopted(world, await observe.observe(world))
-    plan = make_plan(world.project, release, facts, wanted)
+    plan = make_plan(world.project, release, facts, wanted, traffic_seen(world, wanted))
     if plan.unchanged:
         nothing = unchanged_step(plan, built.seconds)
         world.watcher(nothing)
@@ -101,6 +101,8 @@ async def abort(world: World, interrupted: asyncio.Event) -> Result | None:
 async def _put_right(world: World, interrupted: asyncio.Event) -> tuple[StepLine, ...]:
     """What an earlier command left unfinished."""
     found = await recover(world, interrupted, Wish.ONWARD)
+    if found and found.run.waits:
+        raise parked_error(found.run)
     return (found.line,) if found else ()
 
 

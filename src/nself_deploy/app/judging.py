@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from nself_deploy.app.pausing import paused
 from nself_deploy.app.ports import LogView, RequestLog
 from nself_deploy.app.watching import Containers, LogGuard, catch_up, unix_now
 from nself_deploy.app.world import World
@@ -24,6 +25,7 @@ from nself_deploy.core.canary import (
     Way,
     evidence_words,
     explained,
+    pause_is_due,
     progress_words,
     proved,
     way,
@@ -35,6 +37,7 @@ from nself_deploy.core.log_moves import Move
 from nself_deploy.core.log_position import LogPosition
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Slot, Split
+from nself_deploy.core.pauses import Then
 from nself_deploy.core.verdict import Judge
 from nself_deploy.errors import NselfError, Parked, Unhealthy
 
@@ -181,6 +184,9 @@ async def _watched(world: World, run: Run, effect: JudgeEffect, session: Session
         await watch.look()
         watch.answer()
         where, why = way(session, effect.hold_s, effect.next_percent, watch.at)
+        if pause_is_due(session, effect, watch.at):
+            save(world, run, session)
+            raise paused(world, f"paused at {session.percent} %, as planned", PAUSED, effect.pause)
         world.progress(progress_words(session))
         now = world.clock.monotonic()
         if where is not Way.WAIT or now - saved >= SAVE_S:
@@ -193,6 +199,19 @@ async def _watched(world: World, run: Run, effect: JudgeEffect, session: Session
         if where is not Way.WAIT:
             raise _ended(session, where, why)
         await world.clock.sleep(LOOK_S)
+
+
+def promote_if_proved(world: World, run: Run) -> None:
+    """At the end of a pause after which it is to be promoted: it goes on at once if it is shown to be good enough."""
+    step, session = run.current(), load(world, run)
+    expiry = run.parking.expiry if run.parking is not None else None
+    if expiry is None or expiry.then is not Then.PROMOTE or step is None or not isinstance(step.effect, JudgeEffect):
+        return
+    if session is None or not session.percent or not proved(session, step.effect.next_percent):
+        return
+    session.consent = Consent(END_OF_PAUSE)
+    world.store.add_event(audit.promoted(run, END_OF_PAUSE, "", evidence_words(explained(session))))
+    save(world, run, session)
 
 
 class _Watch:
@@ -236,7 +255,7 @@ class _Watch:
         if ask.wanted is Wanted.PAUSE:
             save(self._world, self._run, session)
             self._say(Answer(ask.id, done=True, words=f"paused at {session.percent} %"))
-            raise Parked(f"paused by {ask.by} at {session.percent} %", PAUSED)
+            raise paused(self._world, f"paused by {ask.by} at {session.percent} %", PAUSED, ask.limit)
         good = proved(session, self._effect.next_percent)
         if good or ask.reason:
             session.consent = Consent(ask.by, "" if good else ask.reason, ask.full)
@@ -253,6 +272,7 @@ class _Watch:
         self._world.store.set_meta(answer_key(self._run.id), msgspec.json.encode(answer).decode())
 
 
+END_OF_PAUSE = "the end of its pause"
 UNMOUNTED = "the router's container is from before nself deploy init and keeps its log for itself: make it anew"
 PAUSED = "nself deploy resume goes on, promote gives it the next share, abort takes it back."
 _REMEDIES = {

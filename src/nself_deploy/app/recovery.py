@@ -11,6 +11,8 @@ import msgspec
 
 from nself_deploy.app import observe
 from nself_deploy.app.executor import Executor
+from nself_deploy.app.judging import promote_if_proved
+from nself_deploy.app.pausing import due
 from nself_deploy.app.runner import REQUEST_POLL_S, Runner, request_key
 from nself_deploy.app.world import World
 from nself_deploy.core import machine
@@ -34,6 +36,8 @@ class Recovered(msgspec.Struct, frozen=True):
 async def recover(world: World, interrupted: asyncio.Event, wish: Wish) -> Recovered | None:
     """Finish or undo a run whose process died; None when there is none. The caller holds the lock.
 
+    It may wait again when this returns, but only if its pause ends by itself.
+
     Raises:
         Parked: a person has to decide about it.
         NselfError: it can't be put right now; it stays in the journal, and the next command tries again.
@@ -50,11 +54,16 @@ async def recover(world: World, interrupted: asyncio.Event, wish: Wish) -> Recov
     for key in (request_key(run), ask_key(run.id)):
         world.store.set_meta(key, "")  # what its dead process was asked for: `wish` decides now
     world.store.record(run, "note", "", f"{wish.value} by {world.user}: {decision.words}")
-    event = machine.Resumed(decision.finish, world.user if wish is Wish.ABORT else "")
+    expired = wish is Wish.ONWARD and due(world, run) is not None
+    if expired and decision.finish:
+        promote_if_proved(world, run)
+    why = decision.why if expired else ""
+    event = machine.Resumed(decision.finish, world.user if wish is Wish.ABORT else "", why)
     run = await Runner(world, Executor(world).perform, interrupted).run(run, event)
     if run.phase is machine.Phase.PARKED:
-        raise parked_error(run)
-    if not run.ended:
+        if run.parking is None or run.parking.expiry is None:
+            raise parked_error(run)
+    elif not run.ended:
         failure = run.failure
         raise NselfError(
             f"The interrupted {run.plan.kind} {run.id} can't be put right yet: {failure.message if failure else ''}",
@@ -78,7 +87,7 @@ async def standing(world: World, run: Run) -> Standing:
     """A fresh look at the run's candidate."""
     slot, release = run.plan.candidate, world.store.release(run.plan.release)
     healthy = slot is not None and release is not None and await observe.all_healthy(world, slot, release)
-    return Standing(world.router.split(), healthy)
+    return Standing(world.router.split(), healthy, due(world, run))
 
 
 async def abort_of_another(world: World, run: Run) -> Run:

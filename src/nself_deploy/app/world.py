@@ -151,5 +151,9 @@ class World:
     """None where nobody else can use the engine."""
     request_log: RequestLogs | None = None
     """None where no canary is judged."""
+    recent_log: Callable[[int], bytes] = field(default=lambda limit: b"")
+    """Whole lines from the end of the router's access log, up to so many bytes; nothing where none was kept."""
+    boot: str = ""
+    """A word for this boot of the machine, empty where it has none."""
     still_ours: Callable[[], Awaitable[None]] = field(default=nothing)
     """Raises Locked when the lock was lost; called around every effect."""

@@ -11,10 +11,11 @@ from nself_deploy import wiring
 from nself_deploy.app import deploy as use_cases
 from nself_deploy.app.deploy import Result
 from nself_deploy.app.locking import held
-from nself_deploy.app.recovery import abort_of_another
+from nself_deploy.app.recovery import abort_of_another, parked_error
 from nself_deploy.app.world import World
 from nself_deploy.cli.output import Lines, emit, print_error, print_json
 from nself_deploy.cli.running import on_signals
+from nself_deploy.cli.waiting import waited
 from nself_deploy.core.document import exit_status, nothing_document, run_document
 from nself_deploy.core.machine import Outcome
 from nself_deploy.errors import Exit, GateRefused, NselfError
@@ -34,6 +35,8 @@ def resume(directory: str, *, as_json: bool, wait_s: float) -> int:
     if status is Exit.OK:
         wiring.schedule_expiry(result.plan, root)
         lines.note(f"Finished: {run.plan.release} is live in {run.plan.candidate}.")
+    elif run.waits:
+        print_error(parked_error(run))
     elif run.failure is not None:
         print_error(NselfError(run.failure.message, run.failure.remedy, evidence=run.failure.evidence))
         _where(result)
@@ -70,8 +73,10 @@ async def _act(directory: str, purpose: str, act: Act, lines: Lines, wait_s: flo
         world.watcher, world.progress, world.note = lines.step, lines.progress, lines.note
         if purpose == "abort" and (found := await _asked(world)) is not None:
             return found, str(world.root)
-        async with held(world, purpose, opened.settings.target, stop, wait_s=wait_s):
-            return await act(world, stop), str(world.root)
+        target = opened.settings.target
+        async with held(world, purpose, target, stop, wait_s=wait_s):
+            result = await act(world, stop)
+        return await waited(world, result, target, stop) if result else None, str(world.root)
 
 
 async def _asked(world: World) -> Result | None:

@@ -25,7 +25,8 @@ from nself_deploy.app.standby import recorded, wait_and_expire
 from nself_deploy.app.world import World
 from nself_deploy.cli.group import DeployGroup
 from nself_deploy.cli.output import Lines, emit, print_error, print_json, subject
-from nself_deploy.cli.showing import show_plan
+from nself_deploy.cli.showing import show_forecast, show_plan
+from nself_deploy.cli.waiting import waited
 from nself_deploy.core.document import (
     PlanDocument,
     SettingLine,
@@ -34,6 +35,7 @@ from nself_deploy.core.document import (
     run_document,
     unchanged_document,
 )
+from nself_deploy.core.forecast import outlook
 from nself_deploy.core.machine import Outcome, Phase, Run
 from nself_deploy.core.model import StepStatus, Strategy
 from nself_deploy.core.plan import Plan
@@ -135,7 +137,7 @@ def _changing(
                 result = await use_case(
                     opened, stop, lambda made: _gate(made, settings.target, lines, as_json=as_json, yes=yes)
                 )
-            return result, str(world.root)
+            return await waited(world, result, target, stop), str(world.root)
 
     result, root = asyncio.run(go())
     return _report(result, int((time.monotonic() - start) * 1000), root, lines, as_json=as_json)
@@ -190,6 +192,8 @@ def _needs_yes(target: str, *, as_json: bool, yes: bool) -> bool:
 def _gate(made: Plan, target: str, lines: Lines, *, as_json: bool, yes: bool) -> None:
     """Show what will be done; production asks."""
     lines.plan(made.changes, made.warnings)
+    if (expected := outlook(made)) is not None:
+        show_forecast(expected, lines)
     if _needs_yes(target, as_json=as_json, yes=yes):
         with default_signals():
             agreed = click.confirm(f"Deploy {made.project} to prod?", default=False)
@@ -270,6 +274,8 @@ def _answer(under_way: Callable[[], Run | None]) -> str:
     run = None
     with contextlib.suppress(NselfError):  # a journal that can't be read stops the run by itself
         run = under_way()
+    if run is not None and run.phase is Phase.PARKED:
+        return "it stays parked"
     if run is not None and run.committed:
         return "what has proved itself is finished"
     return "the undoing goes on" if run is not None and run.phase is Phase.UNDO else "undoing in order"

@@ -12,6 +12,7 @@ import msgspec
 from nself_deploy.core import effects as do
 from nself_deploy.core.analysis import Analysis
 from nself_deploy.core.model import Activate, Project, Release, Role, Slot, Split, Strategy
+from nself_deploy.core.traffic import Traffic
 
 
 class Kind(StrEnum):
@@ -101,6 +102,8 @@ class Plan(msgspec.Struct, frozen=True):
     """How the candidate is judged; None when it is not."""
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
+    traffic: Traffic | None = None
+    """What users asked for lately; None when that is not known, or not needed."""
 
     @property
     def judged(self) -> bool:

@@ -26,7 +26,16 @@ from nself_deploy.adapters.lock import FileLock
 from nself_deploy.adapters.project_files import find_project_files, write_override
 from nself_deploy.adapters.release_files import ReleaseFiles
 from nself_deploy.adapters.state_files import StateFiles
-from nself_deploy.adapters.system import LocalMachine, SystemClock, git_info, host_name, is_gone, lock_owner, user_name
+from nself_deploy.adapters.system import (
+    LocalMachine,
+    SystemClock,
+    boot_id,
+    git_info,
+    host_name,
+    is_gone,
+    lock_owner,
+    user_name,
+)
 from nself_deploy.app.planning import Wanted
 from nself_deploy.app.ports import Clock, Engine
 from nself_deploy.app.world import World
@@ -181,7 +190,7 @@ async def open_world(
 async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Journal, client: DockerClient) -> World:
     from nself_deploy.adapters.compose import DockerCompose
     from nself_deploy.adapters.probe import HttpProber
-    from nself_deploy.wiring.logs import request_logs
+    from nself_deploy.wiring.logs import recent_log, request_logs
 
     target = source.settings.target
     return World(
@@ -201,6 +210,8 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
         user=user_name(),
         git=await git_info(root),
         request_log=request_logs(root),
+        recent_log=recent_log(root),
+        boot=boot_id(),
     )
 
 
