@@ -134,6 +134,7 @@ class Scene:
             progress=lambda text: None,
             note=self.notes.append,
             user="ann",
+            boot="one",
             lock=SimpleNamespace(owner=lambda: "somebody"),
         )
         return cast("World", world)

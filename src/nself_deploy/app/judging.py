@@ -14,6 +14,7 @@ import msgspec
 
 from nself_deploy.app import judge_records
 from nself_deploy.app.measuring import Measuring
+from nself_deploy.app.pausing import paused
 from nself_deploy.app.ports import LogView, RequestLog
 from nself_deploy.app.watching import Containers, LogGuard, Waiting, catch_up, unix_now
 from nself_deploy.app.world import World
@@ -21,7 +22,7 @@ from nself_deploy.core import audit
 from nself_deploy.core import record_lines as lines
 from nself_deploy.core.analysis import Analysis
 from nself_deploy.core.asking import Answer, Ask, Wanted, answer_key, ask_key
-from nself_deploy.core.canary import Consent, Session, Way, evidence_words, explained, progress_words
+from nself_deploy.core.canary import Consent, Session, Way, evidence_words, explained, pause_is_due, progress_words
 from nself_deploy.core.effects import Judge as JudgeEffect
 from nself_deploy.core.evidence import RULES, Verdict
 from nself_deploy.core.latency import cut_points
@@ -29,6 +30,7 @@ from nself_deploy.core.log_moves import Move
 from nself_deploy.core.log_position import LogPosition
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Slot, Split
+from nself_deploy.core.pauses import Then
 from nself_deploy.core.recorder import Recorder, opened
 from nself_deploy.errors import NselfError, Parked, Unhealthy
 
@@ -192,6 +194,9 @@ async def _until_known(world: World, run: Run, effect: JudgeEffect, watch: _Watc
         await watch.look()
         watch.answer()
         where, why = recorder.way(effect.hold_s, effect.next_percent, watch.at)
+        if pause_is_due(session, effect, watch.at):
+            save(world, run, recorder)
+            raise paused(world, f"paused at {session.percent} %, as planned", PAUSED, effect.pause)
         world.progress(progress_words(session))
         now = world.clock.monotonic()
         if where is not Way.WAIT or now - saved >= SAVE_S:
@@ -204,6 +209,21 @@ async def _until_known(world: World, run: Run, effect: JudgeEffect, watch: _Watc
         if where is not Way.WAIT:
             raise _ended(session, where, why)
         await world.clock.sleep(LOOK_S)
+
+
+def promote_if_proved(world: World, run: Run) -> None:
+    """At the end of a pause after which it is to be promoted: it goes on at once if it is shown to be good enough."""
+    step, session = run.current(), load(world, run)
+    expiry = run.parking.expiry if run.parking is not None else None
+    if expiry is None or expiry.then is not Then.PROMOTE or step is None or not isinstance(step.effect, JudgeEffect):
+        return
+    if session is None or not session.percent:
+        return
+    recorder = Recorder(session)
+    if recorder.proved(step.effect.next_percent):
+        recorder.consent(Consent(END_OF_PAUSE))
+        world.store.add_event(audit.promoted(run, END_OF_PAUSE, "", evidence_words(explained(session))))
+    save(world, run, recorder)
 
 
 class _Watch:
@@ -251,7 +271,7 @@ class _Watch:
         if ask.wanted is Wanted.PAUSE:
             save(self._world, self._run, recorder)
             self._say(Answer(ask.id, done=True, words=f"paused at {session.percent} %"))
-            raise Parked(f"paused by {ask.by} at {session.percent} %", PAUSED)
+            raise paused(self._world, f"paused by {ask.by} at {session.percent} %", PAUSED, ask.limit)
         good = recorder.proved(self._effect.next_percent)
         if good or ask.reason:
             consent = Consent(ask.by, "" if good else ask.reason, ask.full)
@@ -269,6 +289,7 @@ class _Watch:
         self._world.store.set_meta(answer_key(self._run.id), msgspec.json.encode(answer).decode())
 
 
+END_OF_PAUSE = "the end of its pause"
 UNMOUNTED = "the router's container is from before nself deploy init and keeps its log for itself: make it anew"
 PAUSED = "nself deploy resume goes on, promote gives it the next share, abort takes it back."
 _REMEDIES = {
