@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 CLIENTS = 120
 RATE = 60.0
+WORD = "only-testers-know-this"
 CANARY = [*people.QUICK, "--strategy", "canary", "--steps", "50,100", "--error-threshold", "5", "--bake", "3s"]
 """Half of the clients, and an objective that is proved within seconds."""
 
@@ -43,6 +44,8 @@ def users(path: str = "/whoami") -> LoadMix:
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Stack]:
     stack = people.shop("canary")
+    compose = stack.root / "docker-compose.yml"
+    compose.write_text(f"{compose.read_text()}\nx-nself-deploy:\n  override: {{word: {WORD}, header: X-Shop-Slot}}\n")
     try:
         stack.nself("init", "--yes")
         stack.nself(*people.QUICK, SHOP_RELEASE="first")
@@ -139,6 +142,11 @@ def test_without_users_it_waits_for_a_person(shop: Stack) -> None:
     refused = shop.deploy("another", *people.QUICK, check=False)
     assert refused.status == 7 and "is parked" in refused.err
     assert shop.nself("promote", check=False).status == 4
+    for said, release in ((f"candidate:{WORD}", "lonely"), (f"live:{WORD}", before)):
+        headers = {"X-Shop-Slot": said}
+        assert {shop.get("/", **headers)[1]["x-shop-release"] for _ in range(5)} == {release}
+    kept = [path for path in (shop.root / ".nself").rglob("*") if path.is_file() and WORD.encode() in path.read_bytes()]
+    assert {path.name for path in kept} == {"override.conf"}
 
     shop.nself("abort")
     assert "-" not in people.split(shop)

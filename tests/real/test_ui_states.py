@@ -19,6 +19,7 @@ pytestmark = pytest.mark.real
 
 NOWHERE = {"DOCKER_HOST": "unix:///nowhere.sock"}
 ROLLBACK = DOCUMENT | {"service": str, "environment": str, "ui_state": str, "prior_version": str, "audit_event_id": str}
+SETTINGS = "{min_uptime: 1s, drain: 1s, health_timeout: 20s, breaker: {rollbacks: 5}}"
 WRONG = "nself_deploy_" + "x" * 43
 
 
@@ -55,7 +56,7 @@ def check(outcome: Outcome, status: int, state: str, *says: str) -> dict[str, An
 def site() -> Iterator[Site]:
     stack = tiny(init=False)
     try:
-        edit(stack, "services:", "x-nself-deploy: {min_uptime: 1s, drain: 1s, health_timeout: 20s}\n\nservices:")
+        edit(stack, "services:", f"x-nself-deploy: {SETTINGS}\n\nservices:")
         edit(stack, "      - mkdir -p /www;", "      - grep -q fine /flags/flag || exit 1; mkdir -p /www;")
         edit(
             stack,
@@ -104,6 +105,9 @@ def test_populated_when_it_is_complete(site: Site) -> None:
 def test_rate_limited_when_it_would_go_back_and_forth(site: Site) -> None:
     check(site.back(), 4, "rate-limited", "->")
     assert site.served == "one"
+    (line,) = site.stack.nself("breaker", "status", "--json").json
+    assert (line["service"], line["state"], line["rollbacks"], line["limit"]) == ("web", "closed", 1, 5)
+    assert len(line["bad"]) == 1
     site.stack.nself("breaker", "reset", "web", "--env", "local", "--reason", "for the next test")
 
 

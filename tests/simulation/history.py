@@ -244,6 +244,7 @@ class History:
             watcher=watcher,
             progress=progress,
             note=progress,
+            keep_releases=3,
             request_log=lambda view: SimLog(self.world, view),
             judge_records=SimRecords(process),
             engine_lock=DockerLock(SimVolumes(process), SimMachine(process), "local", sleep=process.pause),

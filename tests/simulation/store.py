@@ -110,6 +110,12 @@ class SimStore:
     def releases(self, limit: int = 100) -> list[Release]:
         return list(reversed(self._saved.releases.values()))[: max(limit, 0)]
 
+    def forget_release(self, release_id: str) -> None:
+        saved = self._saved
+        releases = {name: r for name, r in saved.releases.items() if name != release_id}
+        meta = {key: value for key, value in saved.meta.items() if not key.startswith(f"job-done:{release_id}:")}
+        self._commit(f"forget release {release_id}", replace(saved, releases=releases, meta=meta))
+
     def slots(self) -> dict[Slot, SlotRecord]:
         return dict(sorted(self._saved.slots.items()))
 
@@ -182,6 +188,12 @@ class SimFiles:
         if self._files.get(path) is not model:
             self._process.touch(f"compose.{slot.value}.yaml", lambda: self._files.update({path: model}))
         return path
+
+    def forget_release(self, release_id: str) -> None:
+        for slot in (Slot.BLUE, Slot.GREEN):
+            path = self.slot_file(release_id, slot)
+            if path in self._files:
+                self._process.touch(f"remove {path}", lambda path=path: self._files.pop(path))  # type: ignore[misc]
 
     def write_override(self, model: dict[str, Any]) -> str:
         if self._files.get(shop.OVERRIDE) != model:

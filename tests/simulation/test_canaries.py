@@ -48,8 +48,9 @@ def test_a_record_that_is_gone_on_with_at_its_end_does_not_replay(monkeypatch: p
         return len(self._records[run_id])
 
     monkeypatch.setattr(SimRecords, "write", appended)
-    kills = [Fault(at, "kill-after", 0, "judge:50") for at in range(2, 8)]
-    reports = [played(Schedule(1, Shape(), "live", (Command("canary", "good", faults=(kill,)),))) for kill in kills]
+    resume = Command("resume", pause=2.0)
+    kills = [Command("canary", "good", faults=(Fault(at, "kill-after", 0, "judge:50"),)) for at in range(2, 6)]
+    reports = [played(Schedule(1, Shape(), "live", (kill, resume))) for kill in kills]
 
     assert any("does not replay" in found for report in reports for found in report.violations)
 

@@ -63,7 +63,7 @@ class Written:
             "World",
             SimpleNamespace(
                 store=store,
-                clock=SimpleNamespace(sleep=sleep, now=lambda: "2026-11-26T20:00:00.000Z"),
+                clock=SimpleNamespace(sleep=sleep, now=lambda: "2026-11-22T00:01:00Z"),
                 still_ours=nothing,
                 watcher=lambda line: None,
                 progress=lambda text: None,

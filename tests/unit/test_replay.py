@@ -202,7 +202,7 @@ def test_every_line_that_says_what_was_decided_is_compared() -> None:
 def test_requests_that_were_changed_change_what_is_decided() -> None:
     record = a_record()
     lines_of_requests = [n for n, line in enumerate(record.splitlines()) if line.startswith(b'["r"')]
-    for at in lines_of_requests:
+    for at in lines_of_requests[:8]:  # those before it was decided: no later one is listened to
         pieces = record.splitlines(keepends=True)
         pieces[at] = re.sub(rb'"([0-3]+)"', lambda found: b'"' + b"0" * len(found[1]) + b'"', pieces[at])
         assert replayed(b"".join(pieces)).difference is not None

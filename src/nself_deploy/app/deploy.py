@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from nself_deploy.app import observe, releases, standby
+from nself_deploy.app import measuring, observe, releases, retention, standby
 from nself_deploy.app.executor import Executor
 from nself_deploy.app.planning import Wanted, make_plan
 from nself_deploy.app.recovery import Recovered, recover
@@ -20,6 +20,7 @@ from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Release, Slot, StepStatus
 from nself_deploy.core.plan import NO_CAUSE, Cause, Facts, Plan, Timing, plan_rollback
 from nself_deploy.core.recovery import Wish
+from nself_deploy.core.release import image_tag
 from nself_deploy.errors import NselfError, UsageError
 
 
@@ -44,8 +45,12 @@ async def deploy(world: World, wanted: Wanted, interrupted: asyncio.Event, confi
         world.watcher(nothing)
         return Result(plan, None, (*earlier, nothing))
     world.watcher(built)
+    await measuring.ready(world, plan)  # better said before a candidate is started than after it
     confirm(plan)
-    return Result(plan, await _run(world, plan, interrupted), (*earlier, built))
+    run = await _run(world, plan, interrupted)
+    if run.outcome is machine.Outcome.DONE and (words := await retention.prune(world)):
+        world.note(words)
+    return Result(plan, run, (*earlier, built))
 
 
 async def rollback(
@@ -81,6 +86,9 @@ async def resume(world: World, interrupted: asyncio.Event) -> Result | None:
     Raises:
         NselfError: it can't be put right now.
     """
+    run = world.store.unfinished()
+    if run is not None and run.phase is machine.Phase.PARKED:
+        await measuring.ready(world, run.plan)
     return _result(await recover(world, interrupted, Wish.RESUME))
 
 
@@ -153,12 +161,15 @@ def _previous(world: World, facts: Facts) -> Release:
 
 
 async def _images_are_here(world: World, release: Release) -> None:
+    """What somebody removed is pulled again, by digest; else it is said before anything begins."""
     for name, image in sorted(release.images.items()):
-        if await world.engine.image(image.id) is None:
-            if not image.digest:
-                raise UsageError(
-                    f"The image of {name} in release {release.id} ({image.ref}) is not on the engine any more, "
-                    "and it came from no registry.",
-                    "Choose another release with --to, or build it again and deploy.",
-                )
-            await world.engine.pull(image.digest, world.progress)
+        if await world.engine.image(image.id) is not None:
+            continue
+        what = f"The image of {name} in release {release.id} ({image.ref}) is not on the engine any more"
+        remedy = "Choose another release with --to, or build it again and deploy."
+        if not image.digest:
+            raise UsageError(f"{what}, and it came from no registry.", remedy)
+        found = await world.engine.pull(image.digest, world.progress)
+        if found.id != image.id:
+            raise UsageError(f"{what}; the registry has another one under its digest.", remedy)
+        await world.engine.tag(image.id, image_tag(world.project.name, name, release.id))

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from nself_deploy.app import judge_records
+from nself_deploy.app.measuring import Measuring
 from nself_deploy.app.ports import LogView, RequestLog
 from nself_deploy.app.watching import Containers, LogGuard, Waiting, catch_up, unix_now
 from nself_deploy.app.world import World
@@ -124,7 +125,7 @@ def _begin(world: World, run: Run, candidate: Slot, split: Split, earlier: Sessi
     cuts = cut_points(_lately(log, position), analysis.latency.cuts) if analysis.latency.cuts else ()
     consent = earlier.consent if earlier else None
     moves = (before, Move(split, now))
-    begun = lines.Begun(lines.FORM, RULES, analysis, routes, cuts, candidate, now, moves, consent)
+    begun = lines.Begun(lines.FORM, RULES, analysis, routes, cuts, candidate, now, moves, consent, run.plan.metrics)
     session = opened(begun, salt, position)
     if earlier is not None:
         session.recorded, session.unrecorded = earlier.recorded, earlier.unrecorded
@@ -177,7 +178,12 @@ async def judge(world: World, run: Run, effect: JudgeEffect) -> str:
 
 async def _watched(world: World, run: Run, effect: JudgeEffect, session: Session) -> str:
     recorder = Recorder(session)
-    watch = _Watch(world, run, effect, recorder)
+    async with Measuring(world, run.plan, recorder) as measuring:
+        return await _until_known(world, run, effect, _Watch(world, run, effect, recorder, measuring))
+
+
+async def _until_known(world: World, run: Run, effect: JudgeEffect, watch: _Watch) -> str:
+    recorder, session = watch.recorder, watch.recorder.session
     if not (await world.router.observe()).mounted:
         recorder.tell(lines.Fault(watch.at, UNMOUNTED))
     recorder.tell(lines.Entered(watch.at, effect.hold_s))
@@ -203,13 +209,14 @@ async def _watched(world: World, run: Run, effect: JudgeEffect, session: Session
 class _Watch:
     """What one process looks at while it watches."""
 
-    def __init__(self, world: World, run: Run, effect: JudgeEffect, recorder: Recorder) -> None:
-        self._world, self._run, self._effect, self._recorder = world, run, effect, recorder
+    def __init__(self, world: World, run: Run, effect: JudgeEffect, recorder: Recorder, measuring: Measuring) -> None:
+        self._world, self._run, self._effect, self.recorder = world, run, effect, recorder
         self._session = session = recorder.session
         self._log = open_log(world, session)
         self._containers = Containers(world, run, session.containers)
         self._waiting = Waiting(world, session)
         self._guard = LogGuard(world)
+        self._measuring = measuring
 
     @property
     def at(self) -> float:
@@ -218,7 +225,7 @@ class _Watch:
 
     async def look(self) -> None:
         """What happened since the last look, up to now."""
-        session, recorder = self._session, self._recorder
+        session, recorder = self._session, self.recorder
         count, problem = catch_up(self._log, recorder)
         if self.at < max(session.judge.now, session.share_began_s) - BACK_S:
             problem = "the machine's clock was set back"
@@ -227,6 +234,7 @@ class _Watch:
         recorder.incidents(await self._waiting.incidents(self.at))
         if problem:
             recorder.tell(lines.Fault(self.at, problem))
+        self._measuring.look(self.at)
         recorder.tell(lines.Time(self.at - LATE_S))
 
     def answer(self) -> None:
@@ -238,7 +246,7 @@ class _Watch:
         text = self._world.store.meta(ask_key(self._run.id))
         if not text:
             return
-        ask, session, recorder = msgspec.json.decode(text, type=Ask), self._session, self._recorder
+        ask, session, recorder = msgspec.json.decode(text, type=Ask), self._session, self.recorder
         self._world.store.set_meta(ask_key(self._run.id), "")
         if ask.wanted is Wanted.PAUSE:
             save(self._world, self._run, recorder)
@@ -288,7 +296,7 @@ def _ended(session: Session, where: Way, why: str) -> NselfError:
             hit += ", but for what the live slot answered in its place"
         what = f"The candidate failed at {session.percent} %: {why}{hit} ({_seen(session)})."
         return Unhealthy(what, "Mend it (what was seen is above), then deploy again.", evidence=evidence)
-    decision = session.judge.decision
+    decision = session.decision
     verdict = decision.verdict if decision else Verdict.INCONCLUSIVE
     parked = Parked(f"{verdict} at {session.percent} %: {why}", _REMEDIES[verdict], evidence=evidence)
     parked.verdict, parked.back = verdict.value, where is Way.HOLD

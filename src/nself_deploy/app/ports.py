@@ -14,6 +14,7 @@ import msgspec
 from nself_deploy.core.lock_rules import LockOwner, Patience
 from nself_deploy.core.log_moves import Move
 from nself_deploy.core.log_position import LogPosition, LogRead
+from nself_deploy.core.metrics import Reading
 from nself_deploy.core.model import Container, PinnedImage, Probe, Release, Route, Slot, SlotNetwork, Split
 from nself_deploy.core.routing import TreeSpec
 from nself_deploy.errors import RouterError
@@ -100,6 +101,9 @@ class Engine(Protocol):
 
     async def tag(self, image_id: str, ref: str) -> None:
         """Give an image one more name."""
+
+    async def untag(self, ref: str) -> bool:
+        """Take a name from an image, which goes with its last one; False, and nothing done, while it is in use."""
 
     async def pull(self, ref: str, progress: Progress | None = None, timeout_s: float = 600.0) -> ImageInfo:
         """Pull; ImageError when no registry answers or it doesn't have it."""
@@ -252,6 +256,16 @@ class Prober(Protocol):
         """GET http://address:port/path; never raises for what the network does."""
 
 
+class Metrics(Protocol):
+    """Who answers queries for metrics (Prometheus)."""
+
+    def check(self) -> None:
+        """Whether it can be asked at all: ConfigError when its certificates, password or token can't be read."""
+
+    async def ask(self, query: str) -> Reading:
+        """The number that a query gives now; never raises for what the network or the other side does."""
+
+
 class Lock(Protocol):
     """One deploy at a time per project and target."""
 
@@ -323,11 +337,13 @@ __all__ = [
     "LogPosition",
     "LogRead",
     "LogView",
+    "Metrics",
     "PinnedImage",
     "Probe",
     "ProbeAnswer",
     "Prober",
     "Progress",
+    "Reading",
     "Release",
     "RequestLog",
     "RequestLogs",

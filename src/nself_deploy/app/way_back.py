@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from nself_deploy.app import proving, traffic
+from nself_deploy.app import moving, proving
 from nself_deploy.app.result import Confirm, Result
 from nself_deploy.app.runner import carry_out
 from nself_deploy.app.states import check_states
@@ -21,7 +21,7 @@ from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Release, Slot, Split
 from nself_deploy.core.plan import NO_CAUSE, Cause, Facts, Timing, plan_rollback
 from nself_deploy.core.slot_records import live_slot, standby_slot
-from nself_deploy.errors import NselfError
+from nself_deploy.errors import ConfigError, NselfError
 
 Complete = Callable[[], Awaitable[None]]
 """Opens the rest of the world, and takes the lock on the engine; raises NselfError when it can't."""
@@ -105,15 +105,22 @@ class _UsersFirst:
 
     async def perform(self, effect: Effect, run: Run) -> str:
         """Perform one effect; NselfError when it did not take effect."""
-        world, release = self._world, self._world.store.release(run.plan.release)
-        if not self._whole and isinstance(effect, ProbeWarm) and release is not None:
-            await proving.prove_routes(world, release, effect.slot, patience_s=0)  # a person may have thought for long
-            return "answers through the router"
-        if not self._whole and isinstance(effect, MoveTraffic):
-            return await traffic.move(world, effect.split)
+        if not self._whole and isinstance(effect, ProbeWarm | MoveTraffic):
+            return await first_effects(self._world, effect, run)
         if not self._whole:
             await self._complete()
             self._whole = True
         from nself_deploy.app.executor import Executor  # all that a run may need: users don't wait for it
 
-        return await Executor(world).perform(effect, run)
+        return await Executor(self._world).perform(effect, run)
+
+
+async def first_effects(world: World, effect: ProbeWarm | MoveTraffic, run: Run) -> str:
+    """What needs neither the engine nor the Compose file; NselfError when it did not take effect."""
+    if isinstance(effect, MoveTraffic):
+        return await moving.move(world, effect.split)
+    release = world.store.release(run.plan.release)
+    if release is None:
+        raise ConfigError(f"The record of release {run.plan.release} is missing.", where=".nself/nself.db")
+    await proving.prove_routes(world, release, effect.slot, patience_s=0)  # a person may have thought for long
+    return "answers through the router"

@@ -26,8 +26,9 @@ def canary_of(settings: Settings, keys: AnalysisKeys | None, *, keep_failed: boo
         UsageError: shares that don't grow to 100, or a value that is out of range.
         ConfigError: the same in the project's file.
     """
-    stages = _stages(settings)
-    return Canary(stages, _analysis(settings, keys or AnalysisKeys(), sum(s.hold_s for s in stages)), keep_failed)
+    stages, keys = _stages(settings), keys or AnalysisKeys()
+    analysis = _analysis(settings, keys, sum(s.hold_s for s in stages))
+    return Canary(stages, analysis, keep_failed, tuple(written.metric for written in keys.metrics))
 
 
 def _stages(settings: Settings) -> tuple[Stage, ...]:

@@ -100,6 +100,28 @@ class Side(msgspec.Struct, frozen=True):
     """Failed requests of one client within ten seconds count once."""
 
 
+class MetricEvidence(msgspec.Struct, frozen=True):
+    """A metric's part in the verdict, and what it rests on."""
+
+    name: str
+    verdict: Verdict
+    wanted: str
+    good: int
+    bad: int
+    between: int
+    no_data: int
+    errors: int
+    value: float | None = None
+    """The last one; None when the last answer had none."""
+    detail: str = ""
+    """Why there is none."""
+    at: float | None = None
+    missing: tuple[str, ...] = ()
+    """What a promotion still needs, in words."""
+    expected_s: float | None = None
+    """Seconds until it may have that, if all goes well; None when it is decided."""
+
+
 class Evidence(msgspec.Struct, frozen=True):
     """A verdict and all that it rests on. `log_*` are natural logarithms of evidence values."""
 
@@ -128,5 +150,7 @@ class Evidence(msgspec.Struct, frozen=True):
     """What a promotion still needs, in words."""
     expected_s: float | None = None
     """Seconds until a promotion is possible, at the traffic seen; None when that can't be said."""
+    metrics: tuple[MetricEvidence, ...] = ()
+    """What metrics of the user's own have shown."""
     rules: int = RULES
     """Version of the rules."""

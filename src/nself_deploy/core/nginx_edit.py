@@ -51,13 +51,20 @@ class FoundRoutes:
 
 
 def plan_edit(
-    sources: Sources, services: Services, project: str, directory: str, nginx_version: tuple[int, ...] = ()
+    sources: Sources,
+    services: Services,
+    project: str,
+    directory: str,
+    nginx_version: tuple[int, ...] = (),
+    *,
+    cookie: bool = False,
 ) -> EditPlan:
     """The change of the user's files; empty edits when nothing is left to do.
 
     Args:
         directory: our directory as nginx sees it.
         nginx_version: of the router, empty when unknown.
+        cookie: the split gives clients a cookie.
 
     Raises:
         ConfigError: a file is not valid.
@@ -66,7 +73,7 @@ def plan_edit(
     names = names_of(project)
     finder = Finder(config, services, names, directory, keeps_idle=nginx_version >= _IDLE_BY_DEFAULT)
     problems = [*finder.problems]
-    surroundings = Surroundings(config, names, directory, Writer(config))
+    surroundings = Surroundings(config, names, directory, Writer(config), cookie=cookie)
     changes = _location_changes(config, names, finder.targets, problems)
     try:
         changes += _groups(config, finder)
@@ -87,7 +94,9 @@ def plan_edit(
     return EditPlan(edits, routes, tuple(dict.fromkeys(warnings)), tuple(problems))
 
 
-def find_routes(sources: Sources, services: Services, project: str, directory: str) -> FoundRoutes:
+def find_routes(
+    sources: Sources, services: Services, project: str, directory: str, *, cookie: bool = False
+) -> FoundRoutes:
     """The routes of files that `plan_edit` has changed (or a person, the same way).
 
     Raises:
@@ -97,7 +106,7 @@ def find_routes(sources: Sources, services: Services, project: str, directory: s
     names = names_of(project)
     finder = Finder(config, services, names, directory)
     problems = [*finder.problems]
-    surroundings = Surroundings(config, names, directory, Writer(config))
+    surroundings = Surroundings(config, names, directory, Writer(config), cookie=cookie)
     done = [target for target in finder.targets if target.done]
     problems += [
         ConfigError(

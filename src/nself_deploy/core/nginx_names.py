@@ -72,13 +72,58 @@ class Names(msgspec.Struct, frozen=True):
 
     @property
     def bucket(self) -> str:
-        """Two digits: the hundredth of the clients."""
+        """Two digits: the hundredth of the clients; a word when a tester chose the slot."""
         return f"${self.prefix}_bucket"
+
+    @property
+    def hundredth(self) -> str:
+        """The same, where testers may choose the slot: the bucket that a request has otherwise."""
+        return f"${self.prefix}_hundredth"
+
+    @property
+    def asked(self) -> str:
+        """The bucket by the testers' cookie."""
+        return f"${self.prefix}_asked"
 
     @property
     def client(self) -> str:
         """What a client is, when it is a cookie."""
         return f"${self.prefix}_client"
+
+    @property
+    def offered(self) -> str:
+        """The value that this request would get in a cookie; empty when it can't keep one."""
+        return f"${self.prefix}_offered"
+
+    @property
+    def given(self) -> str:
+        """The value that this request gets in a cookie; empty when it has one."""
+        return f"${self.prefix}_given"
+
+    @property
+    def newcomer(self) -> str:
+        """What a client without a cookie is."""
+        return f"${self.prefix}_newcomer"
+
+    @property
+    def forwarded(self) -> str:
+        """The flag Secure, when the proxy before us says that it was asked over TLS."""
+        return f"${self.prefix}_forwarded"
+
+    @property
+    def secure(self) -> str:
+        """The flag Secure, when the request came over TLS."""
+        return f"${self.prefix}_secure"
+
+    @property
+    def new_cookie(self) -> str:
+        """The cookie with its flags."""
+        return f"${self.prefix}_new_cookie"
+
+    @property
+    def set_cookie(self) -> str:
+        """The same for a request that has a slot, else empty."""
+        return f"${self.prefix}_set_cookie"
 
     @property
     def client_parts(self) -> tuple[str, str, str]:

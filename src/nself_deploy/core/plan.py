@@ -11,6 +11,7 @@ import msgspec
 
 from nself_deploy.core import effects as do
 from nself_deploy.core.analysis import Analysis
+from nself_deploy.core.metrics import Metric
 from nself_deploy.core.model import Activate, Project, Release, Role, Slot, Split, Strategy
 
 
@@ -115,6 +116,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Whether the containers of a candidate that failed are kept, for a person to look at."""
     analysis: Analysis | None = None
     """How the candidate is judged; None when it is not."""
+    metrics: tuple[Metric, ...] = ()
+    """What is asked for while it is judged, beside its users' requests."""
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
     cause: Cause = NO_CAUSE

@@ -11,6 +11,7 @@ from nself_deploy.core import effects as do
 from nself_deploy.core.analysis import Analysis
 from nself_deploy.core.durations import format_duration
 from nself_deploy.core.expectation import needed_requests
+from nself_deploy.core.metrics import Metric
 from nself_deploy.core.model import Project, Release, Slot, Split, Strategy
 from nself_deploy.core.plan import Change, Facts, Plan, Step, Timing, plan_blue_green
 
@@ -32,6 +33,7 @@ class Canary(msgspec.Struct, frozen=True):
     """Growing, the last one 100 %."""
     analysis: Analysis
     keep_failed: bool = False
+    metrics: tuple[Metric, ...] = ()
 
 
 def plan_canary(project: Project, release: Release, facts: Facts, timing: Timing, target: str, canary: Canary) -> Plan:
@@ -63,6 +65,7 @@ def plan_canary(project: Project, release: Release, facts: Facts, timing: Timing
         park=Step("park", f"Take all traffic back to {live}", do.MoveTraffic(Split.all_to(live))),
         keep_failed=kept,
         analysis=canary.analysis,
+        metrics=canary.metrics,
         changes=tuple(_in_shares(change, canary, live, to) for change in base.changes),
     )
 
@@ -103,9 +106,9 @@ def _in_shares(change: Change, canary: Canary, live: Slot, to: Slot) -> Change:
         shares = ", ".join(
             f"{s.percent} % for {format_duration(s.hold_s)}" if s.percent < 100 else "100 %" for s in stages
         )
-        proof = (
-            f"longer while it lacks proof (about {needed_requests(objective)} good requests to it); back when it fails"
-        )
+        needed = f"about {needed_requests(objective)} good requests to it"
+        needed += "".join(f", good values of {metric.name}" for metric in canary.metrics)
+        proof = f"longer while it lacks proof ({needed}); back when it fails"
         if canary.analysis.shield:
             proof += f"; meanwhile {live} answers what fails on {to}, where it is safe to ask again"
         return Change("~", f"split, from {live} to {to}: {shares}", proof)

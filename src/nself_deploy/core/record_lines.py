@@ -17,6 +17,7 @@ from nself_deploy.core.analysis import Analysis
 from nself_deploy.core.canary import Consent, Way
 from nself_deploy.core.evidence import Decision, Request, Trouble, Verdict
 from nself_deploy.core.log_moves import Move
+from nself_deploy.core.metrics import Metric, Reading
 from nself_deploy.core.model import Slot
 
 FORM = 1
@@ -43,6 +44,7 @@ class Begun(Line, frozen=True, array_like=True, tag="begin"):
     """Seconds since 1970; all other times of the record count from here."""
     moves: tuple[Move, ...]
     consent: Consent | None = None
+    metrics: tuple[Metric, ...] = ()
 
 
 class Requests(Line, frozen=True, array_like=True, tag="r"):
@@ -79,6 +81,14 @@ class Time(Line, frozen=True, array_like=True, tag="t"):
     """It is this time."""
 
     at: float
+
+
+class Measured(Line, frozen=True, array_like=True, tag="metric"):
+    """A metric was asked for, and this was the answer."""
+
+    at: float
+    name: str
+    reading: Reading
 
 
 class Clock(Line, frozen=True, array_like=True, tag="clock"):
@@ -150,6 +160,8 @@ class Known(Line, frozen=True, array_like=True, tag="known"):
     proof: float = 0.0
     split: float = 0.0
     decision: Decision | None = None
+    metrics: Verdict | None = None
+    """What metrics of the user's own say; None without any."""
 
 
 class Baked(Line, frozen=True, array_like=True, tag="baked"):
@@ -172,7 +184,7 @@ class Ended(Line, frozen=True, array_like=True, tag="end"):
 
 Steering = Clock | Entered | Moving | Moved | Consented | Baking
 """What is done with a canary."""
-Told = Incident | Fault | Time | Steering
+Told = Incident | Fault | Time | Measured | Steering
 """What a judge is told, beside requests."""
 Said = Looked | Asked | Known | Baked
 """What it says."""

@@ -10,6 +10,7 @@ from nself_deploy.core import record_lines as lines
 from nself_deploy.core.canary import Consent, Session, Way, explained, new_bake, proved, way
 from nself_deploy.core.evidence import Incident, Request
 from nself_deploy.core.log_position import LogPosition
+from nself_deploy.core.metrics_judge import MetricsJudge
 from nself_deploy.core.model import Split
 from nself_deploy.core.verdict import Judge
 
@@ -23,6 +24,7 @@ def opened(line: lines.Begun, salt: str = "", position: LogPosition | None = Non
     at = position or LogPosition()
     session = Session.begin(judge, line.candidate, line.began, salt, at, list(line.moves))
     session.consent = line.consent
+    session.metrics = MetricsJudge.begin(line.metrics) if line.metrics else None
     return session
 
 
@@ -37,10 +39,14 @@ def told(session: Session, line: lines.Told | lines.Said) -> lines.Told | lines.
     if isinstance(line, lines.Steering):
         _steer(session, line)
         return line
-    judge = session.judge if session.bake is None else session.bake
+    judge, metrics = session.judge if session.bake is None else session.bake, session.metrics
     match line:
         case lines.Time(at):
             judge.advance(at)
+            if metrics is not None and session.bake is None:
+                metrics.advance(at)
+        case lines.Measured(at, name, reading) if metrics is not None:
+            metrics.measured(name, at, reading)
         case lines.Incident(at, candidate, trouble, container, detail):
             judge.incident_seen(Incident(at, candidate, trouble, container, detail))
         case lines.Fault(at, reason):
@@ -91,6 +97,7 @@ def known(session: Session) -> lines.Known | lines.Baked:
         found.log_proof,
         found.log_split,
         judge.decision,
+        session.metrics.verdict if session.metrics is not None else None,
     )
 
 

@@ -100,7 +100,7 @@ class _Replay:
         again = told(session, line)
         if isinstance(again, _SAID):
             found.decisions += 1
-            found.verdict = (session.judge if session.bake is None else session.bake).verdict.value
+            found.verdict = (session if session.bake is None else session.bake).verdict.value
         if again != line:
             self._differs(piece, lines.encoded([again]).decode().strip())
 

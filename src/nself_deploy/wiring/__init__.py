@@ -23,11 +23,12 @@ from nself_deploy.adapters.judge_record import RecordFiles
 from nself_deploy.adapters.lock import FileLock
 from nself_deploy.adapters.state_files import StateFiles
 from nself_deploy.adapters.system import LocalMachine, SystemClock, git_info, host_name, is_gone, lock_owner, user_name
-from nself_deploy.app.ports import Clock, Engine
+from nself_deploy.app.ports import Clock, Engine, Metrics
 from nself_deploy.app.world import World
 from nself_deploy.core.effects import KeepWarm
 from nself_deploy.core.model import Project, Slot
 from nself_deploy.core.plan import Plan, Timing
+from nself_deploy.core.retention import KEEP
 from nself_deploy.core.settings import Settings, resolve_settings
 from nself_deploy.errors import ConfigError, NselfError, UsageError
 
@@ -76,6 +77,10 @@ class Files:
     def slot_file(self, release_id: str, slot: Slot) -> str:
         """Where it is, or would be."""
         return self._releases.slot_file(release_id, slot)
+
+    def forget_release(self, release_id: str) -> None:
+        """Remove what was written for a release."""
+        self._releases.forget_release(release_id)
 
     def write_override(self, model: dict[str, Any]) -> str:
         """The generated override; its path."""
@@ -208,7 +213,7 @@ def actor() -> str:
 
 
 def _remember(journal: Journal, source: Read, project: Project) -> None:
-    """Keep what a way back needs to know of the project's files."""
+    """Keep what a rollback needs to know of the project's files."""
     from nself_deploy.core.breaker_settings import rules_of
     from nself_deploy.core.remembered import KEY, remembered
 
@@ -245,8 +250,20 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
         user=user_name(),
         git=await git_info(root),
         request_log=request_logs(root),
+        metrics=_metrics(source, root),
         judge_records=RecordFiles(root),
+        keep_releases=source.extension.project.keep_releases or KEEP,
     )
+
+
+def _metrics(source: Read, root: Path) -> Metrics | None:
+    """Who answers the queries of metrics, if somebody is named."""
+    keys = source.extension.project.analysis
+    if keys is None or keys.prometheus is None:
+        return None
+    from nself_deploy.adapters.prometheus import PrometheusMetrics
+
+    return PrometheusMetrics(keys.prometheus, str(root))
 
 
 def keep_traceback(directory: str, text: str) -> str:

@@ -73,20 +73,13 @@ async def execute(directory: str, request: Request, key: str, told: Told) -> Out
     """
     clock = wiring.clock()
     start = clock.monotonic()
-    outcome = await _Rollback(directory, request, key, told).run()
+    rollback = _Rollback(directory, request, key, told)
+    outcome = await rollback.run()
     took = round((clock.monotonic() - start) * 1000)
     outcome.state = msgspec.structs.replace(outcome.state, duration_ms=took, at=clock.now())
-    _keep(directory, outcome)
+    with contextlib.suppress(NselfError):  # the outcome is told in any case
+        rollback.keep(outcome)
     return outcome
-
-
-def _keep(directory: str, outcome: Outcome) -> None:
-    """For other processes, when it was more than a question without a key, or about another one that runs."""
-    root, state = journal_root(directory), outcome.state.ui_state
-    if root is None or state in (RollbackUIState.PERMISSION_DENIED, RollbackUIState.LOADING):
-        return
-    with contextlib.suppress(NselfError), contextlib.closing(Journal.open(root, actor=wiring.actor())) as store:
-        use_case.save_state(store, outcome.state)
 
 
 class _Rollback:
@@ -115,6 +108,17 @@ class _Rollback:
             if not again or not tries or self._told.stop.is_set():
                 return outcome
             self._told.note(f"trying again: {outcome.state.error}")
+
+    def keep(self, outcome: Outcome) -> None:
+        """For other processes, and for the audit trail, when it was more than a question that was turned away."""
+        root, state = journal_root(self._directory), outcome.state
+        if root is None or not self._key_name or state.ui_state is RollbackUIState.LOADING:
+            return
+        with contextlib.closing(Journal.open(root, actor=wiring.actor())) as store:
+            if not state.audit_event_id and store.unfinished() is None:  # a run's end is an event by itself
+                event = use_case.note(store, self._request, "failed", state.error, self._key_name)
+                outcome.state = state = msgspec.structs.replace(state, audit_event_id=event)
+            use_case.save_state(store, state)
 
     async def _once(self) -> Outcome:
         self._authorize()
