@@ -31,8 +31,8 @@ from nself_deploy.core.recovery import Standing, Wish, decide
 from nself_deploy.core.settings import resolve_settings
 from nself_deploy.core.times import plus_seconds
 from nself_deploy.errors import ConfigError, Locked, Parked, UsageError
+from tests.unit.judging_scene import HALF, Scene, a_scene
 from tests.unit.plans import a_canary, a_project, a_release
-from tests.unit.test_judging import HALF, Scene, a_scene
 from tests.unit.test_machine_canary import FACTS, a_plan, at_step, parked_at
 
 NOON = "2026-11-27T12:00:00Z"
