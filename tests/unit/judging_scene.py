@@ -10,15 +10,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
-import pytest
 
-from nself_deploy.app import asking, baking, judging
-from nself_deploy.app.judge_records import closed_key
+from nself_deploy.app import judging
 from nself_deploy.app.ports import LogView
 from nself_deploy.app.world import World
 from nself_deploy.core import effects as do
-from nself_deploy.core import machine
-from nself_deploy.core.asking import Answer, Wanted, answer_key
 from nself_deploy.core.canary import Session
 from nself_deploy.core.evidence import Request
 from nself_deploy.core.log_position import LogPosition, LogRead
@@ -27,12 +23,11 @@ from nself_deploy.core.model import Container, Slot, Split
 from nself_deploy.core.nginx_probe import LADDER
 from nself_deploy.core.replay import replayed
 from nself_deploy.core.state import format_time
-from nself_deploy.core.times import parse
-from nself_deploy.errors import GateRefused, Parked, Unhealthy, UsageError
 from tests.unit.plans import a_project, a_release
 from tests.unit.test_machine_canary import a_plan, at_step
 
-TEN, HALF = Split(Slot.BLUE, Slot.GREEN, 10), Split(Slot.BLUE, Slot.GREEN, 50)NOON = datetime(2026, 11, 26, 12, tzinfo=UTC).timestamp()
+TEN, HALF = Split(Slot.BLUE, Slot.GREEN, 10), Split(Slot.BLUE, Slot.GREEN, 50)
+NOON = datetime(2026, 11, 26, 12, tzinfo=UTC).timestamp()
 
 
 @dataclass

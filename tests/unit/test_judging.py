@@ -16,9 +16,7 @@ from nself_deploy.core.asking import Answer, Wanted, answer_key
 from nself_deploy.core.model import Container, Slot, Split
 from nself_deploy.core.times import parse
 from nself_deploy.errors import GateRefused, Parked, Unhealthy, UsageError
-
-TEN, HALF = Split(Slot.BLUE, Slot.GREEN, 10), Split(Slot.BLUE, Slot.GREEN, 50)
-from tests.unit.judging_scene import Scene, a_scene
+from tests.unit.judging_scene import HALF, NOON, TEN, Scene, a_scene
 
 
 async def test_a_healthy_canary_may_have_its_next_share_when_its_time_is_over() -> None:
