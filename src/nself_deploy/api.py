@@ -12,23 +12,31 @@ from datetime import timedelta
 from pathlib import Path
 
 from nself_deploy.adapters.state_files import load_deploy_state, save_deploy_state
+from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.document import Document, StepLine
 from nself_deploy.core.model import StepStatus, Strategy
-from nself_deploy.core.settings import KNOWN_TARGETS
+from nself_deploy.core.rollback import RollbackUIState, ServiceRollback, checked
+from nself_deploy.core.settings import KNOWN_TARGETS, TARGETS
 from nself_deploy.core.state import DEPLOY_STATE_FILE, StrategyState
 from nself_deploy.errors import NselfError, Parked, UsageError
 
 __all__ = [
     "DEPLOY_STATE_FILE",
+    "AuditEvent",
     "BlueGreenConfig",
     "BlueGreenResult",
     "CanaryConfig",
     "CanaryResult",
     "DeployStep",
+    "RollbackConfig",
+    "RollbackResult",
+    "RollbackUIState",
     "StepStatus",
     "Strategy",
     "StrategyState",
+    "execute_rollback",
     "load_deploy_state",
+    "load_rollback_result",
     "run_blue_green",
     "run_canary",
     "save_deploy_state",
@@ -104,6 +112,96 @@ class CanaryResult:
     """It waits: `nself deploy resume`, `promote` or `abort` decide."""
     verdict: str | None = None
     """pass, fail, hold, invalid or inconclusive; None when nobody judged it."""
+
+
+@dataclass(frozen=True)
+class RollbackConfig:
+    """The parameters of a rollback of one service."""
+
+    service: str
+    """The Compose service, such as `ping_api`."""
+    deploy_key: str
+    """What allows it; there are no anonymous rollbacks."""
+    reason: str = ""
+    """Why, for the audit trail: `slo-watcher: …`."""
+    environment: str = "prod"
+    """Where it was deployed to: local, staging, prod."""
+    max_retries: int = 0
+    """How often it is tried again after it failed; 0 means the default (1)."""
+    project_root: str | Path = "."
+    """The directory with the Compose file."""
+
+
+@dataclass(frozen=True)
+class RollbackResult:
+    """The outcome of a rollback of one service."""
+
+    success: bool
+    service: str
+    prior_version: str = ""
+    """The release that was restored."""
+    error: str = ""
+    audit_event_id: str = ""
+    duration: timedelta = timedelta()
+    ui_state: RollbackUIState = RollbackUIState.ERROR
+
+
+def execute_rollback(config: RollbackConfig) -> RollbackResult:
+    """Roll one service back: check the key, find the version before, bring it live, prove it, write the audit event.
+
+    Must not be called from a running event loop (use `asyncio.to_thread`).
+
+    Raises:
+        UsageError: wrong arguments: no such name of a service or environment, a number that is out of range; or it is
+            called from an event loop.
+    """
+    _not_in_a_loop("execute_rollback")
+    request = checked(config.service, _environment(config.environment), config.reason, config.max_retries)
+    from nself_deploy import wiring
+    from nself_deploy.wiring.service_rollback import Told, execute
+
+    outcome = asyncio.run(execute(str(config.project_root), request, config.deploy_key, Told()))
+    if outcome.result is not None and outcome.state.ui_state is RollbackUIState.POPULATED:
+        wiring.schedule_expiry(outcome.result.plan, outcome.root)
+    return _result(outcome.state)
+
+
+def load_rollback_result(project_root: str | Path, service: str, environment: str = "prod") -> RollbackResult | None:
+    """How the last rollback of a service stands, also while it runs in another process; None when there was none.
+
+    Raises:
+        UsageError: wrong arguments.
+        NselfError: it can't be read.
+    """
+    from nself_deploy.wiring.service_rollback import read_state
+
+    found = read_state(str(project_root), checked(service, _environment(environment), "", 0))
+    return _result(found) if found else None
+
+
+def _result(state: ServiceRollback) -> RollbackResult:
+    return RollbackResult(
+        state.ui_state is RollbackUIState.POPULATED,
+        state.service,
+        state.prior_version,
+        state.error,
+        state.audit_event_id,
+        timedelta(milliseconds=state.duration_ms),
+        state.ui_state,
+    )
+
+
+def _environment(name: str) -> str:
+    known = TARGETS.get(name, name) or "prod"
+    if known not in KNOWN_TARGETS:
+        raise UsageError(f"There is no environment {name!r}.", f"Environments: {', '.join(KNOWN_TARGETS)}.")
+    return known
+
+
+def _not_in_a_loop(caller: str) -> None:
+    with contextlib.suppress(RuntimeError):  # "no running event loop", as it should be
+        asyncio.get_running_loop()
+        raise UsageError(f"{caller} was called from a running event loop.", "Call it with asyncio.to_thread.")
 
 
 def run_blue_green(config: BlueGreenConfig) -> BlueGreenResult:
@@ -188,9 +286,7 @@ def _timed(config: BlueGreenConfig | CanaryConfig, flags: dict[str, object]) -> 
 
 def _flags(config: BlueGreenConfig | CanaryConfig, strategy: Strategy, caller: str) -> dict[str, object]:
     """The arguments as settings; UsageError for one that can't be."""
-    with contextlib.suppress(RuntimeError):  # "no running event loop", as it should be
-        asyncio.get_running_loop()
-        raise UsageError(f"{caller} was called from a running event loop.", "Call it with asyncio.to_thread.")
+    _not_in_a_loop(caller)
     if not Path(config.project_root).is_dir():
         raise UsageError(f"project_root is no directory: {config.project_root}", "Name the one with the Compose file.")
     if config.health_timeout_sec < 0:

@@ -15,9 +15,11 @@ from collections.abc import Callable
 from typing import Any
 
 from nself_deploy.adapters.journal import Journal
+from nself_deploy.app import way_back
 from nself_deploy.app.executor import Executor
+from nself_deploy.app.world import World
 from nself_deploy.cli.main import run
-from nself_deploy.core.effects import Effect
+from nself_deploy.core.effects import Effect, MoveTraffic, ProbeWarm
 from nself_deploy.core.machine import Run
 
 
@@ -58,6 +60,16 @@ def wrap(reached: Callable[[str], None]) -> None:
         finally:
             reached(f"after the effect of {step.key if step else ''}")
 
+    first = way_back.first_effects
+
+    async def first_wrapped(world: World, effect: ProbeWarm | MoveTraffic, run: Run) -> str:
+        step = run.current()
+        try:
+            return await first(world, effect, run)
+        finally:
+            reached(f"after the effect of {step.key if step else ''}")
+
+    way_back.first_effects = first_wrapped
     Journal.begin = begin_wrapped  # type: ignore[method-assign]
     Journal.record = record_wrapped  # type: ignore[assignment]
     Executor.perform = perform_wrapped  # type: ignore[method-assign]

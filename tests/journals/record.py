@@ -16,21 +16,33 @@ from pathlib import Path
 import msgspec
 
 from nself_deploy.adapters.journal import JOURNAL_FILE, Journal
-from nself_deploy.core.machine import Begin, Done, Event, Failed, Failure, advance, new_run
-from nself_deploy.core.model import Slot
+from nself_deploy.core.canary import Session
+from nself_deploy.core.evidence import Request
+from nself_deploy.core.log_moves import Move
+from nself_deploy.core.log_position import LogPosition
+from nself_deploy.core.machine import Begin, Done, Event, Failed, Failure, Park, Parking, Phase, advance, new_run
+from nself_deploy.core.model import Slot, Split
 from nself_deploy.core.plan import Facts, Plan, Timing, plan_blue_green, plan_rollback
+from nself_deploy.core.plan_canary import plan_canary
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
-from tests.unit.plans import a_project, a_release
+from nself_deploy.core.verdict import Judge
+from tests.unit.plans import a_canary, a_project, a_release
 
 NOW = "2026-11-26T20:00:00.000Z"
+BEGAN = 1795723200.0
+"""The same in seconds."""
 BEFORE, LIVE, NEXT = (a_release(name, single=True) for name in ("r0", "r1", "r2"))
-ILL = Failure("web in green is not healthy any more.", "Mend it.", ("web | out of memory",), unhealthy=True)
+ILL = Failed(
+    Failure("web in green is not healthy any more.", "Mend it.", ("web | out of memory",), unhealthy=True), 1.5
+)
+BOTH_FAIL = Park(Parking("both slots fail", "hold", back=True, evidence=("3 of 20 requests failed",)), 1.5)
 
 FACTS = {
     "first-deploy": Facts(stopped_shared=("db", "cache")),
     "deploy": Facts(Slot.BLUE, "r1", True, Slot.GREEN, "r0", False, (Slot.BLUE, Slot.GREEN), (), ("cache",), False),
     "warm-rollback": Facts(Slot.BLUE, "r1", True, Slot.GREEN, "r0", True, (Slot.BLUE, Slot.GREEN), router_running=True),
     "cold-rollback": Facts(Slot.BLUE, "r1", True, occupied=(Slot.BLUE,), router_running=True),
+    "canary": Facts(Slot.BLUE, "r1", occupied=(Slot.BLUE,), router_running=True),
     "adoption": Facts(Slot.PLAIN, "r1", plain_apps=("api", "web", "worker"), router_running=True),
 }
 
@@ -38,6 +50,8 @@ FACTS = {
 def a_plan(kind: str) -> Plan:
     """What is planned for one kind of run."""
     facts = FACTS[kind]
+    if kind == "canary":
+        return plan_canary(a_project(), NEXT, facts, Timing(bake_s=60.0), "local", a_canary())
     if "rollback" in kind:
         return plan_rollback(a_project(), BEFORE, facts, Timing(), "local")
     return plan_blue_green(a_project(), NEXT, facts, Timing(), "local")
@@ -53,8 +67,22 @@ def slots_before(facts: Facts) -> dict[Slot, SlotRecord]:
     return slots
 
 
-def walk(journal: Journal, kind: str, fails_at: str = "") -> Iterator[str]:
-    """One run, written as the runner writes it; the name of each step when its intent is on record."""
+def a_session(plan: Plan) -> Session:
+    """What is known of a canary after a few seconds with its first share."""
+    moves = [Move(Split.all_to(Slot.BLUE)), Move(Split(Slot.BLUE, Slot.GREEN, 10), BEGAN, BEGAN + 0.1)]
+    assert plan.analysis is not None
+    judge = Judge.begin(plan.analysis)
+    session = Session.begin(judge, Slot.GREEN, BEGAN, "5a17", LogPosition(7, 4096), moves)
+    session.feed(tuple(Request(n / 10, n * 2654435761 % 2**32, n % 10 == 0, n % 25 == 0, 0.1) for n in range(60)))
+    judge.advance(6.0)
+    return session
+
+
+def walk(journal: Journal, kind: str, at: str = "", then: Failed | Park = ILL) -> Iterator[str]:
+    """One run, written as the runner writes it; the name of each step when its intent is on record.
+
+    At the step `at` the event `then` happens.
+    """
     facts, plan = FACTS[kind], a_plan(kind)
     for release in (BEFORE, LIVE, NEXT):
         journal.save_release(release)
@@ -72,9 +100,15 @@ def walk(journal: Journal, kind: str, fails_at: str = "") -> Iterator[str]:
         step = run.current()
         assert step is not None
         journal.record(run, "intent", step.key, msgspec.json.encode(effects[0]).decode())
+        if kind == "canary" and step.key.startswith("split"):
+            journal.set_meta(f"canary:{run.id}", msgspec.json.encode(a_session(plan)).decode())
         yield step.key
-        event = Failed(ILL, 1.5) if step.key == fails_at else Done(0.25, "as it should be")
-        journal.record(advance(run, event)[0], "outcome", step.key, "as it should be")
+        event = then if step.key == at else Done(0.25, "as it should be")
+        after = advance(run, event)[0]
+        journal.record(after, "outcome", step.key, "as it should be")
+        if after.phase is Phase.PARKED:
+            yield "parked"
+            return
 
 
 def dump(root: Path) -> str:
@@ -88,13 +122,14 @@ def dump(root: Path) -> str:
 
 
 def record(directory: Path) -> int:
-    """All runs, interrupted at each step; how many files."""
+    """All runs, interrupted at each step; how many files. Of those that go wrong, what follows upon it."""
     count = 0
-    todo = [(kind, "") for kind in FACTS] + [("deploy", "handover"), ("adoption", "handover")]
-    for kind, fails_at in todo:
+    whole: list[tuple[str, str, Failed | Park]] = [(kind, "", ILL) for kind in FACTS]
+    wrong = [("deploy", "handover", ILL), ("adoption", "handover", ILL), ("canary", "judge:50", ILL)]
+    for kind, at, then in [*whole, *wrong, ("canary", "judge:10", BOTH_FAIL)]:
         with tempfile.TemporaryDirectory() as name, Journal.open(name, now=lambda: NOW) as journal:
-            for number, step in enumerate(walk(journal, kind, fails_at)):
-                if fails_at and not step.startswith("undo"):
+            for number, step in enumerate(walk(journal, kind, at, then)):
+                if at and not step.startswith(("undo", "park")):
                     continue
                 file = f"{kind}-{number:02}-{step.replace(':', '-')}.sql"
                 (directory / file).write_text(dump(Path(name)))

@@ -58,6 +58,7 @@ class BadServer:
     def __init__(self, release: str = "v1") -> None:
         self.release = release
         self.did: Counter[str] = Counter()
+        self.agents: Counter[str] = Counter()
         self.requests = 0
         self.connections = 0
         self.websockets: set[Peer] = set()
@@ -93,6 +94,7 @@ class BadServer:
     async def _serve(self, peer: Peer) -> None:
         while await peer.head():
             self.requests += 1
+            self.agents[peer.headers.get("user-agent", "")] += 1
             name = urlsplit(peer.path).path[1:]
             if name.startswith("every/"):
                 _, count, bad = name.split("/", 2)

@@ -62,6 +62,7 @@ class Stream:
     tick_timeout_s: float = 5.0  # WebSocket: longest silence
     echo_every_s: float = 0.5  # WebSocket: own messages; 0 sends none
     headers: dict[str, str] = field(default_factory=dict)
+    people: int = 0  # so many clients take turns; `{person}` in a header's value says which one asks
 
     @property
     def label(self) -> str:
@@ -79,6 +80,8 @@ class Stream:
             raise LoadError(f"stream {self.label!r}: path {self.path!r} must begin with / and be plain ASCII")
         if not 0 < self.timeout_s <= 300 or not 0 < self.tick_timeout_s <= 300:
             raise LoadError(f"stream {self.label!r}: time limits must be above 0 and at most 300 s")
+        if not 0 <= self.people <= 60_000:
+            raise LoadError(f"stream {self.label!r}: people must be 0-60000")
         if self.kind is Kind.UPLOAD and self.over_s >= self.timeout_s:
             raise LoadError(f"stream {self.label!r}: an upload over {self.over_s} s needs a longer timeout_s")
         for name, value in self.headers.items():

@@ -35,7 +35,7 @@ MAX_NAMES: Final = 1000
 OTHER_NAME: Final = "(other)"
 _COLUMNS: Final = {
     "start": "d", "end": "d", "sent": "f", "late": "f", "stream": "B",
-    "outcome": "B", "status": "H", "release": "H", "instance": "H", "bytes": "I",
+    "outcome": "B", "status": "H", "release": "H", "instance": "H", "bytes": "I", "person": "H",
 }  # fmt: skip
 
 
@@ -54,6 +54,7 @@ class Attempt:
     received: int = 0
     local_port: int = 0
     nth: int = 0  # position of the request on its connection, from 1
+    person: int = 0  # which client asked, from 1; 0: not told apart
 
 
 class Answer(NamedTuple):
@@ -69,6 +70,7 @@ class Answer(NamedTuple):
     release: str
     instance: str
     received: int
+    person: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +131,15 @@ class Records:
         c["release"].append(self.name_id(attempt.release))
         c["instance"].append(self.name_id(attempt.instance))
         c["bytes"].append(min(attempt.received, 0xFFFFFFFF))
+        c["person"].append(attempt.person)
 
     def __iter__(self) -> Iterator[Answer]:
         c, names = self.columns, self.names
         rows = zip(*(c[name] for name in _COLUMNS), strict=True)
-        for start, end, sent, late, stream, outcome, status, release, instance, size in rows:
+        for start, end, sent, late, stream, outcome, status, release, instance, size, person in rows:
             yield Answer(
                 self.streams[stream], OUTCOMES[outcome], start, start + max(0.0, sent), end, late, status,
-                names[release], names[instance], size,
+                names[release], names[instance], size, person,
             )  # fmt: skip
 
     def successes(self) -> Iterator[tuple[int, float, float]]:

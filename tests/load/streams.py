@@ -92,7 +92,7 @@ class HttpStream:
         self._books = books
         self._release_header = mix.release_header.lower()
         self._instance_header = mix.instance_header.lower()
-        self._serial = 0
+        self._serial, self._person = 0, index * self.stream.people // len(mix.streams)
         self._salt = secrets.token_hex(4)
         self._head = _request_head(self.stream, target)
         size = 1 if self.stream.clients else self.stream.connections
@@ -101,6 +101,8 @@ class HttpStream:
     async def run_one(self, due: float = 0.0) -> bool:
         """One request, one row in the books. True if it was answered as it should be."""
         attempt = Attempt(self.index, time.monotonic(), due=due)
+        if self.stream.people:
+            self._person = attempt.person = self._person % self.stream.people + 1
         try:
             await self._request(attempt)
         except Failed as failure:
@@ -127,7 +129,9 @@ class HttpStream:
             await self._exchange(attempt, body, fresh=True)
 
     async def _exchange(self, attempt: Attempt, body: bytes, fresh: bool) -> None:
-        stream = self.stream
+        stream, head = self.stream, self._head
+        if stream.people:
+            head = head.replace(b"{person}", str(attempt.person).encode())
         connection = await self.pool.take(fresh)
         attempt.local_port, attempt.nth = connection.local_port, connection.requests + 1
         connection.read_bytes_per_s = stream.read_bytes_per_s
@@ -136,10 +140,10 @@ class HttpStream:
         attempt.sent = time.monotonic()
         try:
             if stream.kind is Kind.UPLOAD:
-                answered = connection.begin(parser, self._head, left_s)
+                answered = connection.begin(parser, head, left_s)
                 await self._trickle(connection, answered, body)
             else:
-                await connection.begin(parser, self._head + body, left_s)
+                await connection.begin(parser, head + body, left_s)
         finally:
             attempt.end = connection.finished_at
             attempt.received = connection.received

@@ -52,12 +52,13 @@ class Bench:
     def sources(self) -> Sources:
         return Sources(self.nginx_conf, {self.nginx_conf: self.conf.read_text()}, {self.nginx_conf: "nginx.conf"})
 
-    def edit(self) -> EditPlan:
+    def edit(self, *, cookie: bool = False) -> EditPlan:
         """What init does: change the user's file."""
-        plan = plan_edit(self.sources(), self.services, self.project, self.seen, self.version)
+        plan = plan_edit(self.sources(), self.services, self.project, self.seen, self.version, cookie=cookie)
         for change in plan.edits:
             self.conf.write_text(change.new)
-        assert not plan_edit(self.sources(), self.services, self.project, self.seen, self.version).edits
+        again = plan_edit(self.sources(), self.services, self.project, self.seen, self.version, cookie=cookie)
+        assert not again.edits
         return plan
 
     def routes(self) -> tuple[Route, ...]:

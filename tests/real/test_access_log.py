@@ -221,24 +221,43 @@ async def test_a_move_in_the_middle(watched: Watched) -> None:
         assert {r.share for r in found} == {percent / 100}
 
 
+SHIELDED = Split(Slot.BLUE, Slot.GREEN, 99, shielded=True)
+
+
 @pytest.mark.parametrize("answers", [False, True])
 async def test_the_shield(watched: Watched, answers: bool) -> None:
     """Users do not see what fails on the candidate, where that is safe; the judge does."""
     bench, servers = watched.bench, {Slot.BLUE: [watched.blue.address], Slot.GREEN: [watched.green.address]}
-    spec = bench.spec(servers)
-    await bench.router.install(msgspec.structs.replace(spec, shield=Slot.GREEN, shield_answers=answers))
-    await watched.to(Split.all_to(Slot.GREEN))
+    await bench.router.install(msgspec.structs.replace(bench.spec(servers), shield_answers=answers))
+    await watched.to(SHIELDED)
     green, blue = "green", "blue"
 
+    async def of_the_candidate() -> str:
+        """A browser that is one of the candidate's clients."""
+        for number in range(20):
+            if (await ask(bench.address, User_Agent=f"browser {number}")).text.startswith(green):
+                return f"browser {number}"
+        raise AssertionError("nobody is sent to the candidate")
+
+    browser = await of_the_candidate()
+    before = len(watched.look())
+
     async def asked(method: str) -> tuple[str, int]:
-        reply = await ask(bench.address, method=method)
+        reply = await ask(bench.address, method=method, User_Agent=browser)
         return reply.text.partition("\n")[0], reply.status
 
     assert await asked("GET") == await asked("POST") == (green, 200)
     watched.green.status = 503
+    served = watched.green.served
     assert [await asked("GET") for _ in range(5)] == [(blue, 200) if answers else (green, 503)] * 5
     assert await asked("POST") == (green, 503)
-    found = await watched.wait_for(8)
+    assert watched.green.served == served + 6, "it is asked first, each time"
+
+    async def enough() -> bool:
+        return len(watched.look()) >= before + 8
+
+    await until(enough, "8 requests in the log")
+    found, watched.seen = watched.seen[-8:], []
     assert [r.failed for r in found] == [False] * 2 + [True] * 6
     assert all(r.candidate for r in found)
 
@@ -247,8 +266,8 @@ async def test_the_shield(watched: Watched, answers: bool) -> None:
     assert await asked("POST") == (blue, 200), "it was never sent to the candidate"
     assert all(r.candidate and r.failed for r in await watched.wait_for(6))
 
-    await bench.router.install(spec)
-    assert (await ask(bench.address)).status == 502
+    await watched.to(Split(Slot.BLUE, Slot.GREEN, 99))
+    assert (await asked("GET"))[1] == 502, "without the shield, and without a reload"
     await watched.to(Split.all_to(Slot.BLUE))
     watched.blue.status = 503
     assert await asked("GET") == (blue, 503)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import random
-
-import msgspec
-
 from nself_deploy.app.ports import LogView
 from nself_deploy.core.analysis import Analysis, LatencyKeys
 from nself_deploy.core.evidence import Request
 from nself_deploy.core.log_position import LogPosition, LogRead
 from nself_deploy.core.model import Slot, Split
 from nself_deploy.core.plan_canary import Canary, Stage
-from tests.simulation.schedule import Schedule
 from tests.simulation.things import Thing
 from tests.simulation.world import EPOCH, SimWorld
 
@@ -23,24 +18,6 @@ BAKE_S = 3.0
 RATE = 40
 """Requests per second."""
 CLIENTS = 200
-
-
-_STEPS = ("smoke", "split:50", "judge:50", "judge:50", "move", "bake", "park", "undo:move")
-
-
-def with_canaries(schedule: Schedule, seed: int) -> Schedule:
-    """The same history, with canaries in place of most deploys, and trouble at their own steps."""
-    dice = random.Random(seed)
-    commands = []
-    for command in schedule.commands:
-        kind = "canary" if command.kind == "deploy" and dice.random() < 0.7 else command.kind
-        second = "canary" if command.second == "deploy" else command.second
-        faults = tuple(
-            msgspec.structs.replace(fault, step=dice.choice(_STEPS)) if fault.step and dice.random() < 0.4 else fault
-            for fault in command.faults
-        )
-        commands.append(msgspec.structs.replace(command, kind=kind, second=second, faults=faults))
-    return msgspec.structs.replace(schedule, commands=tuple(commands))
 
 
 class SimLog:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 import pytest
 
-from nself_deploy.app.ports import Lock
+from nself_deploy.app.ports import JudgeRecords, Lock
 from nself_deploy.app.world import Files, States, Store
 from nself_deploy.core import effects as do
 from nself_deploy.core import machine
@@ -17,7 +17,7 @@ from nself_deploy.core.model import Release, Slot, Strategy
 from nself_deploy.core.plan import Kind, Plan, Step
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
 from nself_deploy.core.state import BlueGreenState, RollbackState, StrategyState, parse_time
-from nself_deploy.errors import Locked, NselfError
+from nself_deploy.errors import Locked, NselfError, StateFileError
 
 NOW = "2026-11-22T21:30:00.000Z"
 replace = msgspec.structs.replace
@@ -34,6 +34,9 @@ class FileBed(Protocol):
 
     def files(self) -> Files:
         """The other files."""
+
+    def records(self) -> JudgeRecords:
+        """The records of judges."""
 
     def lock(self) -> Lock:
         """The lock, for one more holder."""
@@ -178,6 +181,21 @@ def the_lock_has_one_holder(bed: FileBed) -> None:
     two.release()
 
 
+def a_record_goes_on_where_it_is_told_to(bed: FileBed) -> None:
+    assert bed.records().read("run-1") is None and bed.records().runs() == ()
+    assert bed.records().write("run-1", 0, b"one\ntwo\n") == 8
+    assert bed.records().write("run-1", 4, b"2\nthree\n") == 12
+    assert bed.records().read("run-1") == b"one\n2\nthree\n"
+    with pytest.raises(StateFileError):
+        bed.records().write("run-1", 13, b"x")
+    assert bed.records().write("run-1", 4, b"") == 4
+    assert bed.records().read("run-1") == b"one\n"
+    bed.records().write("run-2", 0, b"")
+    assert bed.records().runs() == ("run-1", "run-2")
+    bed.records().keep(1)
+    assert bed.records().runs() == ("run-2",)
+
+
 def a_full_disk_changes_nothing(bed: FileBed, fill: Callable[[], None]) -> None:
     """Only where a disk can be filled."""
     bed.store().set_meta("a", "b")
@@ -196,5 +214,6 @@ FILE_CONTRACTS = (
     slots_addresses_and_words_are_kept,
     state_files_are_zero_then_what_was_saved,
     generated_files_have_their_places,
+    a_record_goes_on_where_it_is_told_to,
     the_lock_has_one_holder,
 )

@@ -41,6 +41,8 @@ class Disk:
         self.deploy: StrategyState | None = None
         self.blue_green: BlueGreenState | None = None
         self.rollback: dict[tuple[str, str], RollbackState] = {}
+        self.records: dict[str, bytes] = {}
+        """Run -> what its judge was told and said."""
         self.files: dict[str, dict[str, Any]] = {}
         """Path -> Compose model."""
         self.full = 0

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
+from nself_deploy.app.replaying import again
+from nself_deploy.app.world import Store
 from nself_deploy.core.model import Slot
 from nself_deploy.core.slot_records import SlotRole
 from tests.simulation import shop
@@ -22,6 +27,17 @@ def at_end(world: SimWorld) -> list[str]:
 def _there(world: SimWorld, slot: Slot) -> list[str]:
     """The releases in a slot, apart from what people put there."""
     return sorted({t.release for t in world.of_slot(slot) if not t.by_hand})
+
+
+def replays(world: SimWorld) -> list[str]:
+    """Whatever befell a canary, all that was decided comes out of its record again."""
+    saved, found = world.disk.saved, []
+    store = cast("Store", SimpleNamespace(meta=lambda key: saved.meta.get(key, "")))
+    for run_id, data in world.disk.records.items():
+        result = again(store, saved.runs[run_id], data)
+        if not result.identical or (result.whole and not result.decisions):
+            found.append(f"the record of {run_id} does not replay: {result}")
+    return found
 
 
 def left_over(world: SimWorld, live: Slot) -> list[str]:

@@ -163,6 +163,24 @@ class SimEngine:
             raise ImageError(f"there is no image {image_id}.", "Pull it again.")
         await self._process.act(f"tag {ref}", lambda: images.__setitem__(ref, image_id), 0.005)
 
+    async def untag(self, ref: str) -> bool:
+        world = self._world
+        await self._process.ask()
+        found = world.images.get(ref)
+        if found is None:
+            return True
+        last = [name for name, image in world.images.items() if image == found and name not in (ref, found)] == []
+        if last and any(thing.image == found for thing in world.things.values()):
+            return False
+
+        def untag() -> None:
+            world.images.pop(ref, None)
+            if last:
+                world.images.pop(found, None)
+
+        await self._process.act(f"untag {ref}", untag, 0.01)
+        return True
+
     async def pull(self, ref: str, progress: Progress | None = None, timeout_s: float = 600.0) -> ImageInfo:
         await self._process.ask()
         found = self._world.registry.get(ref)

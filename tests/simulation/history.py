@@ -15,7 +15,9 @@ from nself_deploy.adapters.docker_lock import DockerLock
 from nself_deploy.app import deploy as use_cases
 from nself_deploy.app.locking import is_warm
 from nself_deploy.app.planning import Wanted
+from nself_deploy.app.result import Result
 from nself_deploy.app.standby import wait_and_expire
+from nself_deploy.app.way_back import back_at_once
 from nself_deploy.app.world import World
 from nself_deploy.core.document import StepLine
 from nself_deploy.core.effects import KeepWarm
@@ -25,17 +27,17 @@ from nself_deploy.core.plan import Plan
 from nself_deploy.errors import NselfError
 from tests.simulation import beginnings, shop
 from tests.simulation.canaries import BAKE_S, CANARY, SimLog
-from tests.simulation.ending import at_end, left_over
+from tests.simulation.ending import at_end, left_over, replays
 from tests.simulation.engine import SimCompose, SimEngine, SimProber
 from tests.simulation.invariants import Watch
-from tests.simulation.locks import SimLock, SimMachine, SimVolumes, watched
+from tests.simulation.locks import SimLock, SimMachine, SimVolumes, watched, watched_here
 from tests.simulation.loop import Stuck
 from tests.simulation.process import Fault, Killed, Process
 from tests.simulation.router import SimRouter, base_tree
 from tests.simulation.schedule import Command, Schedule
 from tests.simulation.seams import deterministic
 from tests.simulation.shocks import restart_all, shock
-from tests.simulation.store import SimClock, SimFiles, SimStates, SimStore
+from tests.simulation.store import SimClock, SimFiles, SimRecords, SimStates, SimStore
 from tests.simulation.world import EPOCH, SimWorld
 
 T = TypeVar("T")
@@ -122,6 +124,8 @@ class History:
         if second is not None:
             await second
         self._nothing_left(command.kind)
+        for problem in replays(self.world):
+            self.watch.fail(5, problem)
 
     def _nothing_left(self, kind: str) -> None:
         """After a command that was not cut short, whatever was cut short before: its own slots, and no more."""
@@ -172,9 +176,11 @@ class History:
 
     async def _use_case(self, process: Process, kind: str) -> bool:
         world, timing = self._world(process), self.schedule.shape.timing
-        warm = kind == "rollback" and is_warm(world, "")
-        async with watched(world, kind, "local", process.interrupted, wait_s=process.wait_s, warm=warm):
-            result = await _CALLS[kind](world, timing, process.interrupted)
+        result = await self._at_once(process) if kind == "rollback" else None
+        if result is None:
+            warm = kind == "rollback" and is_warm(world, "")
+            async with watched(world, kind, "local", process.interrupted, wait_s=process.wait_s, warm=warm):
+                result = await _CALLS[kind](world, timing, process.interrupted)
         if result is None or result.run is None:
             self.world.note(process.name, "nothing to do")
             return True
@@ -187,6 +193,12 @@ class History:
         if done:
             self._schedule_expiry(result.plan)
         return done
+
+    async def _at_once(self, process: Process) -> Result | None:
+        """The way back while the previous release is warm, without a question to the engine until users are back."""
+        world, timing, stop = self._world(process), self.schedule.shape.timing, process.interrupted
+        async with watched_here(world, "rollback", "local", stop, wait_s=process.wait_s) as complete:
+            return await back_at_once(world, timing, "local", stop, lambda plan: None, complete)
 
     def _schedule_expiry(self, plan: Plan) -> None:
         warm = [step.effect for step in plan.steps if isinstance(step.effect, KeepWarm)]
@@ -232,7 +244,9 @@ class History:
             watcher=watcher,
             progress=progress,
             note=progress,
+            keep_releases=3,
             request_log=lambda view: SimLog(self.world, view),
+            judge_records=SimRecords(process),
             engine_lock=DockerLock(SimVolumes(process), SimMachine(process), "local", sleep=process.pause),
         )
 

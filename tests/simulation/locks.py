@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from nself_deploy.app.locking import held
+from nself_deploy.app.locking import held, held_here
+from nself_deploy.app.way_back import Complete
 from nself_deploy.app.world import World
 from nself_deploy.core.lock_rules import Found, Generation, LockOwner
 from nself_deploy.core.state import format_time
@@ -32,6 +33,7 @@ class SimLock:
     def __init__(self, process: Process) -> None:
         self.process = process
         self.previous: LockOwner | None = None
+        self.noted: LockOwner | None = None
         self._world = process.world
 
     def acquire(self, purpose: str) -> None:
@@ -47,6 +49,7 @@ class SimLock:
 
         def take() -> None:
             self.previous = world.lock_files.get(process.elsewhere)
+            self.noted = world.lock_files.get(not process.elsewhere)
             world.flocks[process.elsewhere] = process
             world.lock_files[process.elsewhere] = owner_of(process, purpose)
 
@@ -142,4 +145,26 @@ async def watched(world: World, *args: Any, **rest: Any) -> AsyncIterator[None]:
         try:
             yield
         finally:
+            sim.inside.pop(process, None)
+
+
+@contextlib.asynccontextmanager
+async def watched_here(world: World, *args: Any, **rest: Any) -> AsyncIterator[Complete]:
+    """`held_here`; who has only the lock of the directory is not inside yet."""
+    assert isinstance(world.lock, SimLock)
+    process, on_engine = world.lock.process, world.engine_lock
+    sim: SimWorld = process.world
+    async with held_here(world, *args, **rest) as take:
+        process.ahead = True
+
+        async def complete() -> None:
+            await take(on_engine)
+            process.ahead = False
+            sim.inside[process] = None
+            sim.note(process.name, "is inside")
+
+        try:
+            yield complete
+        finally:
+            process.ahead = False
             sim.inside.pop(process, None)

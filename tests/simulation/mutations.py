@@ -12,7 +12,7 @@ import msgspec
 
 from nself_deploy.adapters.docker_lock import DockerLock
 from nself_deploy.app import deploy as use_cases
-from nself_deploy.app import executor, lifecycle, planning, recording, standby, traffic
+from nself_deploy.app import executor, lifecycle, moving, planning, recording, standby, traffic
 from nself_deploy.app.world import World
 from nself_deploy.core import machine, plan
 from nself_deploy.core.model import LABEL_PROJECT, Activate, Role, Slot, Split
@@ -247,7 +247,8 @@ def record_swapped() -> AbstractContextManager[Any]:
 @contextlib.contextmanager
 def split_not_recorded() -> Iterator[None]:
     """The state file of the split is not kept true."""
-    with patch.object(traffic, "save_split", lambda *a: None), patch.object(recording, "save_split", lambda *a: None):
+    nothing = {"save_split": lambda *a: None}
+    with patch.multiple(moving, **nothing), patch.multiple(traffic, **nothing), patch.multiple(recording, **nothing):
         yield
 
 

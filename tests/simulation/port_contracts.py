@@ -197,6 +197,10 @@ async def an_image_may_have_names(bed: EngineBed) -> None:
     assert found is not None and found.id == bed.image
     with pytest.raises(ImageError):
         await bed.engine.tag(f"sha256:{'0' * 64}", f"nself-contract/{bed.project}:2")
+    for _ in range(2):
+        assert await bed.engine.untag(f"nself-contract/{bed.project}:1")
+    assert await bed.engine.image(f"nself-contract/{bed.project}:1") is None
+    assert await bed.engine.image(bed.image) is not None, "it has other names"
 
 
 async def a_container_joins_another_network(bed: EngineBed) -> None:

@@ -68,6 +68,8 @@ class Process:
         """It runs on another machine, which shares the disk but not the kernel."""
         self.wait_s = 0.0
         """How long it waits for the lock."""
+        self.ahead = False
+        """It is on a way back to a warm release, and has the lock of its directory only."""
         self.alive = True
         world.living.add(self.pid)
         self.interrupted = asyncio.Event()

@@ -28,6 +28,8 @@ STEPS = (
     ),
 )
 """Where something happens more often than by chance."""
+CANARY_STEPS = ("smoke", "split:50", "judge:50", "judge:50", "move", "bake", "park", "undo:move")
+"""The same for a canary."""
 COMMANDS = ("deploy", "rollback", "resume", "abort")
 SHOCKS = (
     "interrupt",
@@ -98,7 +100,25 @@ def planned(seed: int) -> Schedule:
     for number in range(count):
         killed = number > 0 and any(f.kind.startswith("kill") for f in commands[-1].faults)
         commands.append(_command(dice, number, killed=killed))
-    return Schedule(dice.getrandbits(32), shape, dice.choice(BEGINNINGS), tuple(commands))
+    schedule = Schedule(dice.getrandbits(32), shape, dice.choice(BEGINNINGS), tuple(commands))
+    return with_canaries(schedule, seed) if seed % 8 == 7 else schedule
+
+
+def with_canaries(schedule: Schedule, seed: int) -> Schedule:
+    """The same history, with canaries in place of most deploys, and trouble at their own steps."""
+    dice = random.Random(seed)
+    commands = []
+    for command in schedule.commands:
+        kind = "canary" if command.kind == "deploy" and dice.random() < 0.7 else command.kind
+        second = "canary" if command.second == "deploy" else command.second
+        faults = tuple(
+            msgspec.structs.replace(fault, step=dice.choice(CANARY_STEPS))
+            if fault.step and dice.random() < 0.4
+            else fault
+            for fault in command.faults
+        )
+        commands.append(msgspec.structs.replace(command, kind=kind, second=second, faults=faults))
+    return msgspec.structs.replace(schedule, commands=tuple(commands))
 
 
 def _command(dice: random.Random, number: int, *, killed: bool) -> Command:

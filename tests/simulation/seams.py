@@ -11,7 +11,7 @@ from unittest.mock import patch
 import msgspec
 
 from nself_deploy.adapters import docker_lock
-from nself_deploy.app import baking, deploy, judging, lifecycle, runner, standby, traffic
+from nself_deploy.app import baking, judging, lifecycle, runner, standby, traffic
 from nself_deploy.core.nginx_tree import compile_tree
 from nself_deploy.core.slots import compile_slot
 from tests.simulation import router
@@ -30,7 +30,7 @@ def deterministic(world: SimWorld) -> Iterator[None]:
     names = SimpleNamespace(token_hex=lambda count: f"{world.number():0{2 * count}x}", randbelow=world.random.randrange)
     with (
         patch.object(runner, "time", clock),
-        patch.object(deploy, "secrets", names),
+        patch.object(runner, "secrets", names),
         patch.object(judging, "secrets", names),
         patch.object(baking, "secrets", names),
         patch.object(docker_lock, "secrets", names),

@@ -13,6 +13,7 @@ from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Project, Release, Slot
 from nself_deploy.core.slot_records import SlotRecord
 from nself_deploy.core.state import BlueGreenState, RollbackState, StrategyState, format_time
+from nself_deploy.errors import StateFileError
 from tests.simulation import shop
 from tests.simulation.disk import Saved
 from tests.simulation.process import Process
@@ -109,6 +110,12 @@ class SimStore:
     def releases(self, limit: int = 100) -> list[Release]:
         return list(reversed(self._saved.releases.values()))[: max(limit, 0)]
 
+    def forget_release(self, release_id: str) -> None:
+        saved = self._saved
+        releases = {name: r for name, r in saved.releases.items() if name != release_id}
+        meta = {key: value for key, value in saved.meta.items() if not key.startswith(f"job-done:{release_id}:")}
+        self._commit(f"forget release {release_id}", replace(saved, releases=releases, meta=meta))
+
     def slots(self) -> dict[Slot, SlotRecord]:
         return dict(sorted(self._saved.slots.items()))
 
@@ -182,6 +189,12 @@ class SimFiles:
             self._process.touch(f"compose.{slot.value}.yaml", lambda: self._files.update({path: model}))
         return path
 
+    def forget_release(self, release_id: str) -> None:
+        for slot in (Slot.BLUE, Slot.GREEN):
+            path = self.slot_file(release_id, slot)
+            if path in self._files:
+                self._process.touch(f"remove {path}", lambda path=path: self._files.pop(path))  # type: ignore[misc]
+
     def write_override(self, model: dict[str, Any]) -> str:
         if self._files.get(shop.OVERRIDE) != model:
             self._process.touch("the override", lambda: self._files.update({shop.OVERRIDE: model}))
@@ -192,6 +205,39 @@ class SimFiles:
 
     def file_hashes(self, project: Project) -> dict[str, str]:
         return {}
+
+
+class SimRecords:
+    """The `JudgeRecords` port. A write that fails may have been half done."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._records = process.world.disk.records
+
+    def write(self, run_id: str, at: int, data: bytes) -> int:
+        before = self._records.get(run_id, b"")
+        if len(before) < at:
+            raise StateFileError(f"has {len(before)} bytes instead of {at}.", "Move it away.")
+
+        def put() -> None:
+            self._records[run_id] = before[:at] + data
+
+        self._process.living()
+        self._records[run_id] = before[:at] + data[: len(data) // 2]
+        self._process.touch(f"record of {run_id}: {len(data)} bytes at {at}", put)
+        return at + len(data)
+
+    def read(self, run_id: str) -> bytes | None:
+        self._process.living()
+        return self._records.get(run_id)
+
+    def runs(self) -> tuple[str, ...]:
+        self._process.living()
+        return tuple(sorted(self._records))
+
+    def keep(self, newest: int) -> None:
+        for run_id in self.runs()[: -newest or None]:
+            self._process.touch(f"no record of {run_id} any more", lambda gone=run_id: self._records.pop(gone))
 
 
 class SimClock:

@@ -9,17 +9,18 @@ from pathlib import Path
 import pytest
 
 from nself_deploy.adapters.journal import Journal
+from nself_deploy.adapters.judge_record import RecordFiles
 from nself_deploy.adapters.lock import FileLock
 from nself_deploy.adapters.state_files import StateFiles
 from nself_deploy.adapters.system import lock_owner
-from nself_deploy.app.ports import Lock
+from nself_deploy.app.ports import JudgeRecords, Lock
 from nself_deploy.app.world import Files, States, Store
 from nself_deploy.wiring import Files as RealFiles
 from tests.simulation import contracts, shop
 from tests.simulation.locks import SimLock
 from tests.simulation.process import Process
 from tests.simulation.shocks import shock
-from tests.simulation.store import SimFiles, SimStates, SimStore
+from tests.simulation.store import SimFiles, SimRecords, SimStates, SimStore
 from tests.simulation.world import SimWorld
 
 
@@ -38,6 +39,9 @@ class RealDisk:
 
     def files(self) -> Files:
         return RealFiles(self._root)
+
+    def records(self) -> JudgeRecords:
+        return RecordFiles(self._root)
 
     def lock(self) -> Lock:
         return FileLock(self._root, "local", lock_owner)
@@ -63,6 +67,9 @@ class SimDisk:
 
     def files(self) -> Files:
         return SimFiles(self._process())
+
+    def records(self) -> JudgeRecords:
+        return SimRecords(self._process())
 
     def lock(self) -> Lock:
         return SimLock(self._process())

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from nself_deploy.cli.running import default_signals
+from nself_deploy.cli.telling import default_signals
 
 
 async def test_a_question_can_be_left_and_the_deploys_own_handling_is_back_after_it() -> None:

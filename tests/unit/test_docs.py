@@ -12,10 +12,15 @@ import pytest
 import nself_deploy
 from nself_deploy.app.doctor import FindingLine, RepairLine, Report
 from nself_deploy.app.inspect import RunStatus, SlotStatus, Status
+from nself_deploy.app.replaying import Replay, RunReplay
 from nself_deploy.cli.main import deploy, nself
 from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.audit import Report as AuditReport
+from nself_deploy.core.breaker import BreakerLine
+from nself_deploy.core.deploy_keys import KeyLine
 from nself_deploy.core.document import Document, PlanDocument, ServiceLine, SettingLine, StepLine
+from nself_deploy.core.replay import Difference
+from nself_deploy.core.rollback import RollbackDocument, RollbackUIState
 from nself_deploy.core.settings import _KINDS, KNOWN_TARGETS
 from nself_deploy.core.state import BlueGreenState, RollbackState, StrategyState
 from nself_deploy.errors import Exit
@@ -116,10 +121,19 @@ def test_every_variable_of_a_setting_is_documented() -> None:
         ("A run", RunStatus.__struct_fields__),
         ("An audit event", AuditEvent.__struct_fields__),
         ("The audit check", AuditReport.__struct_fields__),
+        ("A deploy key", KeyLine.__struct_fields__),
+        ("A breaker", BreakerLine.__struct_fields__),
         ("The doctor document", Report.__struct_fields__),
+        ("The replay document", Replay.__struct_fields__),
+        ("A replayed run", RunReplay.__struct_fields__),
+        ("A difference", Difference.__struct_fields__),
         ("A finding", FindingLine.__struct_fields__),
         ("A repair", RepairLine.__struct_fields__),
         ("The init document", ("files", "routes", "override", "notes", "done")),
+        (
+            "The rollback document",
+            [k for k in RollbackDocument.__struct_fields__ if k not in Document.__struct_fields__],
+        ),
         ("The plan document", [k for k in PlanDocument.__struct_fields__ if k not in Document.__struct_fields__]),
     ],
 )
@@ -186,3 +200,7 @@ def test_the_changelog_knows_this_version() -> None:
     assert re.search(rf"^## \[?(Unreleased|{re.escape(nself_deploy.__version__)})\]?", text, re.MULTILINE)
     for line in re.findall(r"^- .+(?:\n  .+)*", section(text, "Added"), re.MULTILINE):
         assert line.rstrip().endswith("."), line
+
+
+def test_every_state_of_a_rollback_is_documented() -> None:
+    assert first_cells(section(read("how-to/rollback.md"), "One service, by a program")) == list(RollbackUIState)

@@ -48,6 +48,7 @@ def fresh(code: str, *words: str, cwd: Path) -> list[object]:
         ("deploy --bogus", 1, ENGINE | PARSERS),
         ("deploy history", 0, ENGINE | {"crossplane"}),
         ("deploy history --json", 0, ENGINE | {"crossplane"}),
+        ("deploy replay nothing", 1, ENGINE | {"crossplane"}),
     ],
 )
 def test_a_command_imports_only_what_it_needs(words: str, status: int, forbidden: set[str], tmp_path: Path) -> None:
@@ -60,13 +61,23 @@ def test_a_command_imports_only_what_it_needs(words: str, status: int, forbidden
 
 
 @pytest.mark.parametrize(
-    "module", ["nself_deploy", "nself_deploy.api", "nself_deploy.wiring", "nself_deploy.cli.running"]
+    "module",
+    ["nself_deploy", "nself_deploy.api", "nself_deploy.wiring", "nself_deploy.cli.running", "nself_deploy.cli.back"],
 )
 def test_the_engine_is_imported_at_the_first_question_to_it(module: str, tmp_path: Path) -> None:
     code = "import importlib, json, sys; importlib.import_module(sys.argv[1]); "
     code += "print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
 
     assert ENGINE.intersection(map(str, fresh(code, module, cwd=tmp_path))) == set()
+
+
+def test_a_way_back_waits_for_no_parser_and_for_nothing_of_a_deploy(tmp_path: Path) -> None:
+    code = "import json, sys, nself_deploy.cli.back; print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+    loaded = {str(m) for m in fresh(code, cwd=tmp_path)}
+    late = ("adapters.compose", "adapters.docker_client", "app.executor", "app.lifecycle", "app.recovery", "app.deploy")
+
+    assert not loaded & {"ruamel.yaml", "ngxparse", "crossplane"}
+    assert not loaded & {f"nself_deploy.{name}" for name in late}
 
 
 def test_the_package_is_imported_without_the_house(tmp_path: Path) -> None:
@@ -79,18 +90,24 @@ def test_the_package_is_imported_without_the_house(tmp_path: Path) -> None:
 def test_the_public_names_are_these() -> None:
     assert nself_deploy.__all__ == [
         "DEPLOY_STATE_FILE",
+        "AuditEvent",
         "BlueGreenConfig",
         "BlueGreenResult",
         "CanaryConfig",
         "CanaryResult",
         "DeployStep",
         "NselfError",
+        "RollbackConfig",
+        "RollbackResult",
+        "RollbackUIState",
         "StepStatus",
         "Strategy",
         "StrategyState",
         "UsageError",
         "__version__",
+        "execute_rollback",
         "load_deploy_state",
+        "load_rollback_result",
         "run_blue_green",
         "run_canary",
         "save_deploy_state",

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from nself_deploy.app import asking, baking, judging
+from nself_deploy.app.judge_records import closed_key
 from nself_deploy.app.ports import LogView
 from nself_deploy.app.world import World
 from nself_deploy.core import effects as do
@@ -23,6 +24,7 @@ from nself_deploy.core.evidence import Request
 from nself_deploy.core.log_position import LogPosition, LogRead
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Container, Slot, Split
+from nself_deploy.core.replay import replayed
 from nself_deploy.core.state import format_time
 from nself_deploy.core.times import parse
 from nself_deploy.errors import GateRefused, Parked, Unhealthy, UsageError
@@ -51,6 +53,7 @@ class Scene:
     lines: list[tuple[float, Request]] = field(default_factory=list)
     at: dict[float, Callable[[], None]] = field(default_factory=dict)
     """What happens, so many seconds after noon."""
+    record: bytes = b""
 
     async def sleep(self, seconds: float) -> None:
         for _ in range(round(seconds * self.rate)):
@@ -77,8 +80,12 @@ class Scene:
 
         return SimpleNamespace(end=lambda: LogPosition(1, len(self.lines)), read=read)
 
-    async def record(self, *, on: bool) -> None:
+    async def keep_log(self, *, on: bool) -> None:
         self.recording.append(on)
+
+    def written(self, run_id: str, at: int, data: bytes) -> int:
+        self.record = self.record[:at] + data
+        return at + len(data)
 
     async def found(self, compose_project: str = "", **_: Any) -> list[Container]:
         return [c for c in self.containers if c.project == compose_project]
@@ -105,9 +112,11 @@ class Scene:
                 monotonic=lambda: self.now,
                 sleep=self.sleep,
             ),
-            router=SimpleNamespace(split=lambda: self.split, record=self.record, observe=self.router),
+            router=SimpleNamespace(split=lambda: self.split, record=self.keep_log, observe=self.router),
             engine=SimpleNamespace(containers=self.found),
             request_log=self.log,
+            metrics=None,
+            judge_records=SimpleNamespace(write=self.written, read=lambda _: self.record, keep=lambda _: None),
             progress=lambda text: None,
             note=self.notes.append,
             user="ann",
@@ -132,6 +141,13 @@ class Scene:
         assert found is not None
         return found
 
+    def replays(self) -> int:
+        """How many decisions come out of the record as they were made; all of them."""
+        judging.forget(self.world, self.run)
+        found = replayed(self.record)
+        assert found.difference is None and found.whole, found
+        return found.decisions
+
 
 def a_scene(key: str = "judge:10", **more: Any) -> Scene:
     scene = Scene(at_step(a_plan(), key), **more)
@@ -150,6 +166,7 @@ async def test_a_healthy_canary_may_have_its_next_share_when_its_time_is_over() 
     assert scene.now - NOON == pytest.approx(360, abs=2)
     assert scene.recording == [True, True]
     assert [m.split for m in scene.session.moves] == [Split.all_to(Slot.BLUE), TEN, HALF]
+    assert scene.replays() > 1440  # one at each look
 
 
 async def test_a_canary_that_fails_is_found_in_seconds_and_says_how_many_were_hit() -> None:
@@ -159,6 +176,7 @@ async def test_a_canary_that_fails_is_found_in_seconds_and_says_how_many_were_hi
 
     assert scene.now - NOON < 20
     assert any("evidence of more errors" in line for line in caught.value.evidence)
+    assert scene.replays() and b'"fail"' in scene.record
 
 
 async def test_without_traffic_it_waits_for_a_person_at_its_share() -> None:
@@ -173,6 +191,7 @@ async def test_without_traffic_it_waits_for_a_person_at_its_share() -> None:
     with pytest.raises(Parked):
         await scene.judge("judge:10")  # resumed: it has as much time again
     assert scene.now - NOON == pytest.approx(2160, abs=4)
+    assert scene.replays()
 
 
 async def test_a_log_that_can_not_be_trusted_takes_users_back() -> None:
@@ -204,6 +223,7 @@ async def test_a_bake_goes_on_when_the_clock_is_set_back() -> None:
     start = scene.now
     assert (await baking.bake(scene.world, scene.run, do.Bake(Slot.GREEN, 60.0))).startswith("over; ")
     assert scene.now - start == pytest.approx(60 - 3600, abs=2)
+    assert scene.replays() > 15
 
 
 async def test_a_kill_in_the_middle_loses_nothing_and_counts_nothing_twice() -> None:
@@ -221,6 +241,7 @@ async def test_a_kill_in_the_middle_loses_nothing_and_counts_nothing_twice() -> 
     assert sum(judged.requests[:2]) == sum(1 for _ in scene.lines)
     assert scene.now - NOON == pytest.approx(300, abs=1)
     assert scene.session.deadline_s == deadline
+    assert scene.replays() > 1100
 
 
 @pytest.mark.parametrize("slot", [Slot.GREEN, Slot.BLUE])
@@ -271,6 +292,7 @@ async def test_another_terminal_promotes_what_is_good_enough() -> None:
     assert scene.now - NOON < 105 and scene.words["result"].startswith("pass: promoted by ann")
     assert [(e.event_type, e.reason) for e in scene.events] == [("promote", "")]
     assert scene.session.consent is None
+    assert scene.replays() and b'["asked",50,true]' in scene.record
 
 
 async def test_what_is_not_good_enough_is_refused_without_a_reason() -> None:
@@ -301,6 +323,7 @@ async def test_a_canary_that_lost_its_share_is_judged_anew() -> None:
 
     assert scene.session.began > first.began and scene.session.salt != first.salt
     assert scene.session.judge.requests == [0, 0, 0, 0]
+    assert scene.replays() and scene.record.count(b'["begin"') == 2
 
 
 async def test_users_are_taken_back_also_when_the_session_is_damaged() -> None:
@@ -325,6 +348,7 @@ async def test_a_bake_ends_in_its_time_and_finds_what_fails_with_all_of_the_traf
         with pytest.raises(Unhealthy, match="failed with all of the traffic"):
             await work
         assert scene.now - start < ends
+        assert scene.replays() and b'["baked","fail"' in scene.record
 
 
 async def test_a_bake_that_can_not_see_says_so() -> None:
@@ -364,10 +388,10 @@ async def test_a_waiting_canary_is_promoted_only_with_proof_or_a_reason() -> Non
         await asking.promote_waiting(scene.world, asyncio.Event(), full=False, reason="")
 
 
-def test_at_the_end_nothing_is_left_of_it() -> None:
+def test_at_the_end_only_its_record_is_left() -> None:
     scene = a_scene()
     scene.words[answer_key(scene.run.id)] = "x"
     judging.forget(scene.world, scene.run)
 
-    assert not any(scene.words.values())
+    assert [key for key, word in scene.words.items() if word] == [closed_key(scene.run.id)]
     assert parse(scene.world.clock.now()).timestamp() == NOON

@@ -63,6 +63,7 @@ def test_addresses_of_this_machine_are_taken(url: str, ip: str, host: str) -> No
         ({"timeout_s": 0.0}, "time limits"),
         ({"kind": Kind.UPLOAD, "over_s": 20.0}, "longer timeout_s"),
         ({"headers": {"X": "a\r\nY: b"}}, "line break"),
+        ({"people": 70_000}, "people must be"),
     ],
 )
 def test_a_stream_that_makes_no_sense_is_refused(change: dict[str, Any], message: str) -> None:

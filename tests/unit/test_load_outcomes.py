@@ -251,6 +251,15 @@ def test_streams_share_the_rate_as_configured() -> None:
     assert report.paced.rate == pytest.approx(400, rel=0.05)
 
 
+def test_people_take_turns_and_are_told_apart() -> None:
+    stream = Stream(Kind.POST, "/echo", share=1, people=4, headers={"User-Agent": "person {person}"})
+
+    report, _, server = run(stream, rate=300)
+
+    assert Counter(answer.person for answer in report.records) == {1: 8, 2: 8, 3: 7, 4: 7}
+    assert server.agents == {f"person {n}": count for n, count in ((1, 8), (2, 8), (3, 7), (4, 7))}
+
+
 def test_giving_up_leaves_nothing_behind() -> None:
     async def scenario() -> int:
         streams = (Stream(Kind.SLOW, "/hang", clients=3), Stream(Kind.GET, "/ok", share=1))

@@ -94,9 +94,17 @@ def test_a_connection_that_was_upgraded_has_no_time() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [{"slot": "", "bucket": ""}, {"slot": "", "route": ""}, {"route": ""}, {"slot": "plain"}],
+    [
+        {"slot": "", "bucket": ""},
+        {"slot": "", "route": ""},
+        {"route": ""},
+        {"slot": "plain"},
+        {"slot": "green", "bucket": "candidate", "upstream_status": "500", "status": "500"},
+        {"slot": "blue", "bucket": "live"},
+        {"slot": "blue", "bucket": "candidate"},
+    ],
 )
-def test_what_belongs_to_no_slot_of_these_two(words: dict[str, object]) -> None:
+def test_what_is_no_evidence_about_these_two(words: dict[str, object]) -> None:
     assert reader().line(line(**words)) is Other.NOT_OURS  # type: ignore[arg-type]
 
 

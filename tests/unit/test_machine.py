@@ -177,3 +177,33 @@ def test_no_step_is_left_running_or_pending_at_the_end(plan: Plan) -> None:
         run, _ = play(new_run("r", plan, "t"), [machine.Done()] * at + [machine.Failed(FAILURE)])
         if run.ended:
             assert not [s for s in run.steps if s.status in (StepStatus.RUNNING, StepStatus.PENDING)]
+
+
+def warm_rollback(*, single: bool = False) -> Plan:
+    facts = Facts(
+        live=Slot.GREEN, live_release="bad", standby=Slot.BLUE, standby_release="new", standby_warm=True,
+        occupied=(Slot.BLUE, Slot.GREEN),
+    )  # fmt: skip
+    return plan_rollback(a_project(), a_release(single=single), facts, Timing(), "local")
+
+
+@given(SINGLES, st.sampled_from([1, 2, 6]))
+def test_a_warm_way_back_leaves_users_where_they_are_when_the_rest_can_not_be_done(single: bool, status: int) -> None:
+    away = machine.Failed(Failure("no engine", exit_status=status))
+    run, _ = play(new_run("r", warm_rollback(single=single), "noon"), [machine.Done(), machine.Done(), away])
+
+    assert run.left and not run.ended and not run.rolled_back and run.percent == 100
+    again, effects = advance(run, machine.Resumed(finish=True))
+    assert isinstance(effects[0], do.ProbeWarm)
+    while not again.ended:
+        again, _ = advance(again, machine.Done())
+    assert again.outcome is Outcome.DONE
+
+
+def test_a_warm_way_back_to_a_slot_that_is_ill_is_undone() -> None:
+    run, effects = play(
+        new_run("r", warm_rollback(), "noon"), [machine.Done(), machine.Done(), machine.Failed(FAILURE)]
+    )
+
+    assert run.outcome is Outcome.FAILED and run.rolled_back and not run.left
+    assert do.MoveTraffic(Split.all_to(Slot.GREEN)) in effects

@@ -68,6 +68,7 @@ def test_the_plan_says_which_shares_it_gets_and_what_a_promotion_needs() -> None
 
     shares = "10 % for 5m, 50 % for 1m, 100 %"
     proof = "longer while it lacks proof (about 400 good requests to it); back when it fails"
+    proof += "; meanwhile blue answers what fails on green, where it is safe to ask again"
     assert f"~ split, from blue to green: {shares}, {proof}" in lines
     assert "= db (shared), never touched by a canary" in lines
 

@@ -52,8 +52,13 @@ class Case:
     def version(self) -> tuple[int, ...]:
         return tuple(int(n) for n in self.options.get("version", "1.30.6").split("."))
 
+    @property
+    def cookie(self) -> bool:
+        return "cookie" in self.options
+
     def plan(self, sources: Sources | None = None) -> EditPlan:
-        return plan_edit(sources or self.sources, self.services, self.options["project"], DIRECTORY, self.version)
+        project = self.options["project"]
+        return plan_edit(sources or self.sources, self.services, project, DIRECTORY, self.version, cookie=self.cookie)
 
     def edited(self) -> Sources:
         edits = {edit.path: edit.new for edit in self.plan().edits}
@@ -110,7 +115,7 @@ def test_an_edited_file_needs_no_edit_and_says_its_routes(path: Path) -> None:
     case = read(path)
     plan = case.plan()
     again = case.plan(case.edited())
-    found = find_routes(case.edited(), case.services, case.options["project"], DIRECTORY)
+    found = find_routes(case.edited(), case.services, case.options["project"], DIRECTORY, cookie=case.cookie)
 
     if not plan.problems:
         assert again.edits == ()

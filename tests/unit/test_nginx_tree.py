@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from nself_deploy.core.model import Protocol, Route, Slot, Split
 from nself_deploy.core.nginx_names import names_of, route_key
-from nself_deploy.core.nginx_tree import TREE, bucket_slot, compile_tree, fingerprint, split_files
-from nself_deploy.core.routing import TreeSpec, Upstream
+from nself_deploy.core.nginx_split import ASKED
+from nself_deploy.core.nginx_tree import OVERRIDE, PRIVATE, TREE, bucket_slot, compile_tree, fingerprint, split_files
+from nself_deploy.core.routing import Override, TreeSpec, Upstream
 from nself_deploy.errors import ConfigError
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "nginx" / "trees"
@@ -39,9 +40,11 @@ SHOP = TreeSpec(
     probe_listen="0.0.0.0:8472",
     secret="0123456789abcdef" * 4,
 )
+TESTERS = Override("only-testers-know-this", "X-Shop-Slot", "shop_slot")
 ADOPTED = msgspec.structs.replace(
     SHOP,
-    sticky="cookie:sid",
+    sticky="cookie:shop_split",
+    override=TESTERS,
     default_access_log="/var/log/nginx/access.log",
     upstreams=(
         upstream("api_50051", Protocol.GRPC, blue=("10.213.0.3:50051",), plain=("172.18.0.3:50051",)),
@@ -77,15 +80,45 @@ def test_equal_specs_give_equal_files_and_another_spec_another_fingerprint() -> 
         {"directory": "/d"},
         {"upstreams": SHOP.upstreams[:1]},
         {"default_access_log": "/l"},
+        {"override": TESTERS},
+        {"override": msgspec.structs.replace(TESTERS, word="another-that-they-know")},
     ):
         found.add(fingerprint(compile_tree(msgspec.structs.replace(SHOP, **change))))
-    assert len(found) == 7
+    assert len(found) == 9
 
 
 def test_the_secret_is_in_the_private_file_only() -> None:
     files = compile_tree(SHOP)
 
     assert [name for name, text in files.items() if SHOP.secret in text] == ["probe.conf"]
+
+
+@pytest.mark.parametrize(
+    ("override", "variables"),
+    [
+        (TESTERS, ["$cookie_shop_slot $nself_shop_asked", "$http_x_shop_slot $nself_shop_bucket"]),
+        (Override(TESTERS.word, header="X-Shop-Slot"), ["$http_x_shop_slot $nself_shop_bucket"]),
+        (Override(TESTERS.word, cookie="shop_slot"), ["$cookie_shop_slot $nself_shop_bucket"]),
+    ],
+)
+def test_the_testers_word_is_in_a_private_file_only(override: Override, variables: list[str]) -> None:
+    files = compile_tree(msgspec.structs.replace(SHOP, override=override))
+
+    assert [name for name, text in files.items() if override.word in text] == [OVERRIDE]
+    assert OVERRIDE in PRIVATE
+    assert re.findall(r"map (.*) {", files[OVERRIDE]) == variables
+    assert OVERRIDE not in compile_tree(SHOP)
+
+
+@pytest.mark.parametrize("spec", [SHOP, ADOPTED, msgspec.structs.replace(SHOP, sticky="random")])
+def test_what_decides_matches_no_regular_expression(spec: TreeSpec) -> None:
+    """One that matches would empty $1, $2 ... of the user's files. That of the log comes after all of them."""
+    files = compile_tree(spec)
+    text = files["http.conf"] + files.get(OVERRIDE, "") + files["server.conf"]
+    maps = re.findall(r"^map (?:\"[^\"]*\"|\S+) (\S+) \{(.*?)\}$", text, re.MULTILINE | re.DOTALL)
+
+    assert len(maps) > 4
+    assert [name for name, body in maps if "~" in body] == ["$nself_shop_route"]
 
 
 @given(SLOTS, SLOTS, st.integers(0, 100))
@@ -97,13 +130,25 @@ def test_a_split_sends_exactly_its_share_to_the_candidate(base: Slot, candidate:
     slots = [bucket_slot(split, bucket) for bucket in range(100)]
 
     assert slots == [candidate] * percent + [base] * (100 - percent)
+    testers = [candidate if percent else base, candidate if percent == 100 else base]
     read = []
-    for bucket in range(100):
-        green, plain = f"g/{bucket:02d}" in files, f"p/{bucket:02d}" in files
+    for bucket in (*(f"{number:02d}" for number in range(100)), "candidate", "live"):
+        green, plain = f"g/{bucket}" in files, f"p/{bucket}" in files
         assert not (green and plain)
         read.append(Slot.GREEN if green else Slot.PLAIN if plain else Slot.BLUE)
-    assert read == slots
-    assert len(files) == len(set(files)) == sum(slot is not Slot.BLUE for slot in slots)
+    assert read == slots + testers
+    assert {"candidate", "live"} == ASKED
+    assert len(files) == len(set(files)) == sum(slot is not Slot.BLUE for slot in read)
+
+
+@given(SLOTS, SLOTS, st.integers(1, 100), st.integers(1, 100))
+def test_a_share_that_grows_takes_nobody_back(base: Slot, candidate: Slot, less: int, more: int) -> None:
+    if base is candidate or less > more:
+        return
+    before, after = Split(base, candidate, less), Split(base, candidate, more)
+    moved = [(bucket_slot(before, bucket), bucket_slot(after, bucket)) for bucket in range(100)]
+
+    assert set(moved) <= {(base, base), (base, candidate), (candidate, candidate)}
 
 
 @given(
@@ -117,7 +162,16 @@ def test_every_name_fits_into_nginx(project: str, service: str, port: int) -> No
     variables = [
         names.slot,
         names.bucket,
+        names.hundredth,
+        names.asked,
         names.client,
+        names.offered,
+        names.given,
+        names.newcomer,
+        names.forwarded,
+        names.secure,
+        names.new_cookie,
+        names.set_cookie,
         *names.client_parts,
         names.route,
         names.nothing,
@@ -151,6 +205,11 @@ def test_shortened_names_stay_apart(services: list[str]) -> None:
         ({"log_directory": "/with\nnewline"}, "path"),
         ({"sticky": "address"}, "sticky"),
         ({"sticky": "cookie:a-b"}, "cookie"),
+        ({"override": Override("short", "X-Slot")}, "word"),
+        ({"override": Override('x" evil; #23456789', "X-Slot")}, "word"),
+        ({"override": Override(TESTERS.word)}, "no header and no cookie"),
+        ({"override": Override(TESTERS.word, "X Slot")}, "read 'X Slot'"),
+        ({"override": Override(TESTERS.word, cookie="a-b")}, "read 'a-b'"),
         ({"upstreams": (upstream("web_80"), upstream("web_80"))}, "two routes"),
         ({"upstreams": (upstream("web_80", blue=("web:80; evil",)),)}, "not address:port"),
     ],

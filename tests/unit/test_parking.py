@@ -63,7 +63,7 @@ class Written:
             "World",
             SimpleNamespace(
                 store=store,
-                clock=SimpleNamespace(sleep=sleep),
+                clock=SimpleNamespace(sleep=sleep, now=lambda: "2026-11-22T00:01:00Z"),
                 still_ours=nothing,
                 watcher=lambda line: None,
                 progress=lambda text: None,
@@ -92,7 +92,7 @@ async def test_it_is_written_down_and_ends_the_loop(written: Written) -> None:
 
     assert run.phase is Phase.PARKED and written.kinds[-1] == "outcome parked"
     assert run.parking is not None and run.parking.verdict == "inconclusive"
-    assert written.split == Split(Slot.BLUE, Slot.GREEN, 10)
+    assert written.split == Split(Slot.BLUE, Slot.GREEN, 10, shielded=True)
     error = parked_error(run)
     assert "is parked: inconclusive at 10 %" in error.what and error.evidence == ("0 of 330",)
 
@@ -131,8 +131,8 @@ async def test_users_are_taken_back_by_whoever_finds_that_this_was_cut_short(wri
 
 async def test_a_person_resumes_it_or_it_waits_again(written: Written) -> None:
     await written.run(machine.Begin())
-    with pytest.raises(Parked):
-        await recover(written.world, asyncio.Event(), Wish.RESUME)
+    waits = await recover(written.world, asyncio.Event(), Wish.RESUME)
+    assert waits is not None and waits.run.waits and waits.run.parking is not None
     written.parks = False
     found = await recover(written.world, asyncio.Event(), Wish.RESUME)
 

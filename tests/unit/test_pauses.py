@@ -26,6 +26,7 @@ from nself_deploy.core.model import Slot, Split
 from nself_deploy.core.pauses import Expiry, Limit, Moment, Then, ended_words
 from nself_deploy.core.plan import Timing
 from nself_deploy.core.plan_canary import Stage, plan_canary
+from nself_deploy.core.recorder import Recorder
 from nself_deploy.core.recovery import Standing, Wish, decide
 from nself_deploy.core.settings import resolve_settings
 from nself_deploy.core.times import plus_seconds
@@ -185,7 +186,7 @@ async def test_at_the_end_only_what_is_proved_is_promoted(seconds: float, promot
     session = scene.session
     for n in range(round(30 * seconds)):
         session.judge.request(request_at(n / 30, n))
-    judging.save(scene.world, scene.run, session)
+    judging.save(scene.world, scene.run, Recorder(session))
     judging.promote_if_proved(scene.world, scene.run)
 
     assert (scene.session.consent is not None) is promoted

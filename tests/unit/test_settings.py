@@ -55,6 +55,14 @@ def test_zero_standby_is_a_value() -> None:
     assert resolve_settings({}, {}, _project(standby="0s")).origins["standby_s"] == "docker-compose.yml"
 
 
+def test_a_random_split_can_be_said_in_two_ways() -> None:
+    for keys in ({"split": "random"}, {"sticky": "random"}, {"split": "random", "sticky": "random"}):
+        assert resolve_settings({}, {}, _project(**keys)).sticky == "random"
+    assert resolve_settings({}, {}, _project(split="sticky", sticky="cookie:a")).sticky == "cookie:a"
+    assert resolve_settings({"sticky": "client"}, {}, _project(split="random")).sticky == "client"
+    assert resolve_settings({}, {}, _project(split="random")).origins["sticky"] == "docker-compose.yml"
+
+
 def test_documented_variables() -> None:
     env = {
         "NSELF_CANARY_PERCENT": "25",

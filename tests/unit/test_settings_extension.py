@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nself_deploy.adapters.yaml_positions import Positions
+from nself_deploy.core.extension import OverrideKeys
 from nself_deploy.core.extension_reader import read_extension
 from nself_deploy.core.model import Activate, Protocol, Role, Strategy
 from nself_deploy.core.schema import json_schema, reference_text, schema_text
@@ -37,7 +38,8 @@ def test_reads_everything() -> None:
         "min_uptime": 3,
         "drain": "2m",
         "standby": "1h",
-        "sticky": "cookie:sid",
+        "sticky": "cookie:shop_split",
+        "override": {"word": "only-testers-know-this", "header": "X-Shop-Slot", "cookie": "shop_slot"},
         "subnet_pool": "10.99.0.0/16",
     }
     web = {"role": "app", "health_timeout": "90s", "probe": {"path": "/up", "statuses": [200, 299], "timeout": "2s"}}
@@ -49,6 +51,7 @@ def test_reads_everything() -> None:
     assert extension.project.routes[0].protocol is Protocol.GRPC
     assert extension.project.health_timeout == 45
     assert extension.project.min_uptime == 3
+    assert extension.project.override == OverrideKeys("only-testers-know-this", "X-Shop-Slot", "shop_slot")
     probe = extension.of("web").probe
     assert probe is not None
     assert (probe.path, probe.statuses, probe.timeout) == ("/up", (200, 299), 2)
@@ -60,6 +63,7 @@ def test_composes_escapes_are_undone() -> None:
     assert read_extension(_model(web={"probe": {"path": "/a$$b"}})).of("web").probe.path == "/a$b"  # type: ignore[union-attr]
 
 
+WORD = "only-testers-know-this"
 BAD = [
     # top level, expected place, expected words
     ({"helth_timeout": "30s"}, "x-nself-deploy.helth_timeout", "Did you mean health_timeout?"),
@@ -73,6 +77,16 @@ BAD = [
     ({"standby": "2d"}, "x-nself-deploy.standby", "At most 1d"),
     ({"strategy": "bluegreen"}, "x-nself-deploy.strategy", "Did you mean blue-green?"),
     ({"sticky": "cookie:a b"}, "x-nself-deploy.sticky", "'cookie:a b' is not possible"),
+    ({"split": "randomly"}, "x-nself-deploy.split", "Did you mean random?"),
+    ({"split": "random", "sticky": "cookie:a"}, "x-nself-deploy.split", "exclude each other"),
+    ({"override": {"header": "X-Slot"}}, "x-nself-deploy.override", "'word' is missing"),
+    ({"override": {"word": WORD}}, "x-nself-deploy.override", "neither a header nor a cookie"),
+    ({"override": {"word": "guessed", "header": "X-Slot"}}, "x-nself-deploy.override", "not 16 to 36 letters"),
+    ({"override": {"word": f"{WORD} ", "header": "X-Slot"}}, "x-nself-deploy.override", "not 16 to 36 letters"),
+    ({"override": {"word": 1234567890123456, "header": "X"}}, "x-nself-deploy.override.word", "'***' is not text"),
+    ({"override": {"word": f"{WORD}\n", "header": "X"}}, "x-nself-deploy.override.word", "'***' has control"),
+    ({"override": {"word": WORD, "header": "X Slot"}}, "x-nself-deploy.override.header", "'X Slot' is not possible"),
+    ({"override": {"word": WORD, "cookie": "a-b"}}, "x-nself-deploy.override.cookie", "'a-b' is not possible"),
     ({"subnet_pool": "10.0.0.0/30"}, "x-nself-deploy.subnet_pool", "too small"),
     ({"subnet_pool": "8.8.0.0/16"}, "x-nself-deploy.subnet_pool", "not a private range"),
     ({"subnet_pool": "10.0.0.1/16"}, "x-nself-deploy.subnet_pool", "host bits"),
@@ -96,6 +110,7 @@ def test_a_mistake_at_the_top_names_the_key_the_value_and_the_remedy(top: Any, p
 
     assert caught.value.where == place
     assert words in str(caught.value)
+    assert WORD not in str(caught.value) and "123456" not in str(caught.value)
     assert caught.value.exit_status is Exit.USAGE
 
 

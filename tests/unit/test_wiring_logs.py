@@ -16,6 +16,7 @@ from nself_deploy.core.canary import Session
 from nself_deploy.core.log_moves import Move
 from nself_deploy.core.log_position import LogPosition
 from nself_deploy.core.model import Slot, Split
+from nself_deploy.core.recorder import Recorder
 from nself_deploy.core.verdict import Judge
 from nself_deploy.wiring.logs import request_logs
 from tests.unit.log_lines import TENTH, line
@@ -56,13 +57,13 @@ def test_each_share_counts_from_its_move_to_the_next_one(tmp_path: Path) -> None
         at(began, 30.0, 30, slot="green"),
         b"no line at all\n",
     )
-    count, problem = catch_up(open_log(world, session), session)
+    count, problem = catch_up(open_log(world, session), Recorder(session))
 
     assert (problem, session.skipped) == ("", 1)
     assert session.judge.requests == [2, 1, 1, 0]
     assert session.judge.share == 0.5 and count >= 3
     before = session.position
-    assert catch_up(open_log(world, session), session) == (0, "")
+    assert catch_up(open_log(world, session), Recorder(session)) == (0, "")
     assert session.position == before
 
 
@@ -73,9 +74,9 @@ def test_what_was_read_is_not_read_again_by_another_process(tmp_path: Path) -> N
     )
     world = cast("World", OneLog(tmp_path))
     write(tmp_path, at(began, 1.0, 5))
-    catch_up(open_log(world, session), session)
+    catch_up(open_log(world, session), Recorder(session))
     again = msgspec.json.decode(msgspec.json.encode(session), type=Session)
     write(tmp_path, at(began, 2.0, 6), at(began, 2.0, 60))
-    catch_up(open_log(world, again), again)
+    catch_up(open_log(world, again), Recorder(again))
 
     assert again.judge.requests == [2, 1, 0, 0]

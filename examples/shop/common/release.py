@@ -13,7 +13,14 @@ class Variant(StrEnum):
     UNHEALTHY = "unhealthy"  # /healthz answers 503 for ever
     ERRORS = "errors"  # healthy, but everything else answers 500
     FLAKY = "flaky"  # healthy, but every fifth answer to anything else than / is 500
+    BROKEN = "broken"  # the same, but every answer
+    RARE = "rare"  # the same, but every twentieth answer
+    LATE = "late"  # as flaky, but only from 30 seconds after the first request to anything else than /
+    POSTS = "posts"  # healthy, but every POST is answered with 500
+    HANG = "hang"  # healthy, but answers nothing else than /
+    SLOW = "slow"  # takes twice as long for each answer
     CRASH = "crash"  # exits with status 1 after five seconds
+    RESTLESS = "restless"  # exits with status 1, 20 seconds after the first request to anything else than /
     SLOW_START = "slow-start"  # listens only after eight seconds, then is fine
     STUBBORN = "stubborn"  # goes on for a minute after SIGTERM
     NOLISTEN = "nolisten"  # runs, but never listens

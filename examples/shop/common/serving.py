@@ -16,11 +16,17 @@ from common.release import Release, Variant, this_release
 log = logging.getLogger("shop")
 
 CRASH_AFTER_SECONDS = 5.0
+RESTLESS_SECONDS = 20.0
+LATE_SECONDS = 30.0
+HANG_SECONDS = 100.0
 SLOW_START_SECONDS = 8.0
 STUBBORN_SECONDS = 60.0
 STOP_WITHIN_SECONDS = 12.0  # below the stop_grace_period of docker-compose.yml
 IDLE_CONNECTION_SECONDS = 75.0  # longer than nginx keeps a connection to us
 CLOSE_HANDSHAKE_SECONDS = 3.0
+
+ALWAYS_FINE = ("/", "/healthz")  # what probes ask for
+EVERY = {Variant.BROKEN: 1, Variant.FLAKY: 5, Variant.LATE: 5, Variant.RARE: 20}  # which answers are errors
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -33,27 +39,47 @@ class Life:
         self.stopping = False
         self.in_flight = 0
         self.asked = 0
+        self.first_asked = 0.0
         self.websockets: set[web.WebSocketResponse] = set()
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Count the request and apply the variants that answer with errors."""
+        """Count the request and apply the variants that answer with errors, or late."""
+        loop = asyncio.get_running_loop()
         self.in_flight += 1
         try:
-            if self._refuses(request.path):
+            began = loop.time()
+            if self._refuses(request.method, request.path):
                 return answer({"error": "this release answers 500 on purpose"}, status=500)
-            return await handler(request)
+            if self.release.variant is Variant.HANG and request.path not in ALWAYS_FINE:
+                await asyncio.sleep(HANG_SECONDS)
+            response = await handler(request)
+            if self.release.variant is Variant.SLOW:
+                await asyncio.sleep(loop.time() - began)
+            return response
         finally:
             self.in_flight -= 1
 
-    def _refuses(self, path: str) -> bool:
+    def _refuses(self, method: str, path: str) -> bool:
         """Whether this request is answered with an error on purpose."""
-        if self.release.variant is Variant.ERRORS:
+        variant = self.release.variant
+        if variant is Variant.ERRORS:
             return path != "/healthz"
-        if self.release.variant is not Variant.FLAKY or path in ("/", "/healthz"):
+        if path in ALWAYS_FINE:
             return False
         self.asked += 1
-        return self.asked % 5 == 0
+        if self.asked == 1:
+            self._first_user()
+        if variant is Variant.LATE and asyncio.get_running_loop().time() < self.first_asked + LATE_SECONDS:
+            return False
+        return self.asked % EVERY.get(variant, self.asked + 1) == 0 or (variant is Variant.POSTS and method == "POST")
+
+    def _first_user(self) -> None:
+        """Somebody asks for more than what probes ask for."""
+        loop = asyncio.get_running_loop()
+        self.first_asked = loop.time()
+        if self.release.variant is Variant.RESTLESS:
+            loop.call_later(RESTLESS_SECONDS, _crash)
 
     async def on_prepare(self, _request: web.Request, response: web.StreamResponse) -> None:
         """Sign every response; while stopping, ask the client to connect anew next time."""

@@ -197,6 +197,19 @@ class DockerEngine:
         except Refused as error:
             raise ImageError(error.what, "Was the image removed meanwhile? Build or pull it again.") from error
 
+    async def untag(self, ref: str) -> bool:
+        """Take a name from an image, which goes with its last name; False while a container uses the image.
+
+        The engine itself refuses then, in the same step: nobody can begin to use it in between.
+        """
+        try:
+            await self._client.run_or_none(f"take the name {ref!r} away", lambda d: d.images.delete(ref), SLOW_S)
+        except Refused as error:
+            if error.status == _CONFLICT:
+                return False
+            raise
+        return True
+
     async def pull(self, ref: str, progress: Progress | None = None, timeout_s: float = 600.0) -> ImageInfo:
         """Pull an image; a registry that says nothing for 15 s is taken as none."""
         await self.info()

@@ -11,8 +11,9 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
@@ -26,6 +27,9 @@ from nself_deploy.core.model import Release, Slot
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
 from nself_deploy.core.state import format_time
 from nself_deploy.errors import StateFileError
+
+if TYPE_CHECKING:
+    from nself_deploy.adapters.journal_guards import Guards
 
 JOURNAL_FILE = ".nself/nself.db"
 
@@ -62,6 +66,13 @@ class Journal:
         self._identity = identity(path)
         self._begun: set[str] = set()
         self.audit = AuditTrail(path, self._rows, self._execute, now, actor)
+
+    @cached_property
+    def guards(self) -> Guards:
+        """Deploy keys and circuit breakers; a rollback that a person asks for does without."""
+        from nself_deploy.adapters.journal_guards import Guards
+
+        return Guards(self.path, self._rows, self._execute, self.transaction, self.add_event)
 
     @classmethod
     def open(
@@ -152,12 +163,7 @@ class Journal:
                 raise ValueError(f"run {run.id} has begun already")
             self._execute(
                 "INSERT INTO runs (run_id, kind, started_at, updated_at, state, document) VALUES (?, ?, ?, ?, ?, ?)",
-                run.id,
-                run.plan.kind.value,
-                run.started_at,
-                self._now(),
-                _state(run).value,
-                _json(run),
+                *(run.id, run.plan.kind.value, run.started_at, self._now(), _state(run).value, _json(run)),
             )
             self.set_slots(slots or {})
         self._begun.add(run.id)
@@ -195,13 +201,7 @@ class Journal:
             self._execute(
                 "INSERT INTO journal_entries (run_id, seq, at, kind, step, effect, detail) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                run.id,
-                seq,
-                self._now(),
-                kind.value,
-                step,
-                effect,
-                detail,
+                *(run.id, seq, self._now(), kind.value, step, effect, detail),
             )
             self.set_slots(slots or {})
             if run.ended:
@@ -266,10 +266,7 @@ class Journal:
                 raise ValueError(f"release {release.id} is on record with other content")
             self._execute(
                 "INSERT INTO releases (id, fingerprint, created_at, record) VALUES (?, ?, ?, ?)",
-                release.id,
-                release.fingerprint,
-                release.created_at,
-                _json(release),
+                *(release.id, release.fingerprint, release.created_at, _json(release)),
             )
 
     def release(self, release_id: str) -> Release | None:
@@ -286,6 +283,13 @@ class Journal:
         """Releases, newest first."""
         rows = self._rows("SELECT id, record FROM releases ORDER BY number DESC LIMIT ?", max(limit, 0))
         return [self._decoded(text, Release, f"release {name}") for name, text in rows]
+
+    def forget_release(self, release_id: str) -> None:
+        """Forget a release, and which of its jobs ran; one that is not there is fine."""
+        jobs = f"job-done:{release_id}:"
+        with self.transaction():
+            self._execute("DELETE FROM releases WHERE id = ?", release_id)
+            self._execute("DELETE FROM meta WHERE substr(key, 1, ?) = ?", len(jobs), jobs)
 
     def _first_release(self, sql: str, value: str) -> Release | None:
         rows = self._rows(sql, value)

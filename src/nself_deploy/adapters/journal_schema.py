@@ -93,6 +93,25 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TRIGGER audit_events_last BEFORE DELETE ON audit_events
     BEGIN SELECT RAISE(ABORT, 'audit events are never removed'); END;
     """,
+    """
+    CREATE TABLE deploy_keys (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        record TEXT NOT NULL
+    );
+    CREATE TABLE key_attempts (
+        source TEXT NOT NULL PRIMARY KEY,
+        at TEXT NOT NULL,
+        proved INTEGER NOT NULL,
+        record TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE breakers (
+        environment TEXT NOT NULL,
+        service TEXT NOT NULL,
+        record TEXT NOT NULL,
+        PRIMARY KEY (environment, service)
+    ) WITHOUT ROWID;
+    """,
 )
 """The statements that lead from version N to N + 1; `PRAGMA user_version` counts them. Never change one, add one."""
 

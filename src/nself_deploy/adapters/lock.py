@@ -52,6 +52,8 @@ class FileLock:
         self.path = Path(project_root, LOCK_FILE)
         self.previous: LockOwner | None = None
         """After `acquire`: who held it last and died without giving it back."""
+        self.noted: LockOwner | None = None
+        """After `acquire`: whom the file named, and who may live, on a machine whose kernel locks for itself."""
         self._target = target
         self._identify = identify
         self._gone = gone
@@ -101,7 +103,9 @@ class FileLock:
             if not os.path.samestat(os.fstat(fd), os.stat(self.path)):
                 raise FileNotFoundError(self.path)
             found = _parse(_content(fd))
-            self.previous = found.owner if found and self._gone(found.owner) else None
+            dead = found is not None and self._gone(found.owner)
+            self.previous = found.owner if found and dead else None
+            self.noted = found.owner if found and not dead else None
             self._write(fd, purpose)
         except (BlockingIOError, FileNotFoundError):
             self._close()

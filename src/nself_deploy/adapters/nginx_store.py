@@ -2,7 +2,9 @@
 
     tree -> trees/<version>     what nginx reads at a reload or start
     current -> splits/<name>    what nginx reads at every request
+    splits/<name>/g/NN, p/NN    flag files: bucket NN (or what testers ask for) goes to green, to plain
     splits/<name>/g/NN, p/NN    flag files: bucket NN goes to green, to plain
+    splits/<name>/s/<slot>      what fails on that slot is answered by the other one
     secret, address.json        private
     log/                        nginx writes our access log here
 
@@ -17,7 +19,7 @@ import secrets
 import shutil
 import socket
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -124,27 +126,37 @@ class RouterStore:
             ) from error
 
     def ensure_split(self, split: Split) -> None:
-        """The directory of a split is there and complete."""
+        """The directory of a split is there and complete. What is missing is added to one in use."""
         target = self._splits / split.name
         wanted = sorted(split_files(split))
         try:
             if target.is_dir():
-                if sorted(f"{p.parent.name}/{p.name}" for p in target.glob("*/*")) == wanted:
+                found = sorted(f"{p.parent.name}/{p.name}" for p in target.glob("*/*"))
+                if found == wanted:
+                    return
+                if found and set(found) < set(wanted):
+                    self._fill(target, set(wanted) - set(found))
                     return
                 os.rename(target, self._splits / f".old-{secrets.token_hex(4)}")
             draft = self._splits / f".new-{secrets.token_hex(4)}"
-            for path in (draft, *(draft / kind for kind in sorted({name.split("/")[0] for name in wanted}))):
-                path.mkdir()
-                path.chmod(0o755)
-            for name in wanted:
-                os.close(os.open(draft / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
-            for path in (*(p for p in draft.iterdir()), draft):
-                sync_dir(path)
+            self._fill(draft, wanted)
             os.rename(draft, target)
             sync_dir(self._splits)
             self._remove(path for path in self._splits.iterdir() if path.name.startswith((".new-", ".old-")))
         except OSError as error:
             raise os_error(error, target, "write") from error
+
+    @staticmethod
+    def _fill(directory: Path, names: Collection[str]) -> None:
+        """Empty files in a directory and those below it, which are made if they are not there."""
+        for path in (directory, *(directory / kind for kind in sorted({name.split("/")[0] for name in names}))):
+            if not path.is_dir():
+                path.mkdir()
+                path.chmod(0o755)
+        for name in names:
+            os.close(os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+        for path in (*(p for p in directory.iterdir()), directory):
+            sync_dir(path)
 
     def point(self, split: Split) -> None:
         """From now on requests are split like this: one rename."""

@@ -52,6 +52,22 @@ class ReleaseFiles:
         write_atomic(path, text.getvalue().encode(), 0o600)
         return str(path)
 
+    def forget_release(self, release_id: str) -> None:
+        """Remove its directory.
+
+        Raises:
+            NselfError: it can't be removed.
+        """
+        directory = self._root / RELEASES_DIR / release_id
+        try:
+            for path in directory.glob("*"):
+                path.unlink(missing_ok=True)
+            directory.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise os_error(error, directory, "remove") from error
+
     def file_hashes(self, project: Project) -> dict[str, str]:
         """sha256 of what configs, secrets and bind mounts come from; a directory counts with all that is in it.
 

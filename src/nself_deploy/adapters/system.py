@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nself_deploy.core.lock_rules import LockOwner, in_sight
+from nself_deploy.core.moments import Moment
 from nself_deploy.core.state import format_time
 
 GIT_TIMEOUT_S = 5.0
@@ -69,6 +70,11 @@ def machine_id() -> str:
     except OSError:
         return ""
     return hashlib.sha256(b"nself-deploy " + known).hexdigest()[:32] if known else ""
+
+
+def moment() -> Moment:
+    """Now, by the wall clock and by the time since the machine's boot."""
+    return Moment(SystemClock().now(), boot_id(), time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 def pid_space() -> str:

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
-from nself_deploy.core.extension_reader import KeyPath
+from nself_deploy.core.key_places import KeyPath
 
 MAX_BYTES = 4 << 20
 

@@ -13,10 +13,11 @@ from nself_deploy.app.runner import REQUEST_POLL_S
 from nself_deploy.app.world import World
 from nself_deploy.core import audit
 from nself_deploy.core.asking import Answer, Ask, Wanted, answer_key, ask_key
-from nself_deploy.core.canary import Consent, evidence_words, explained, proved
+from nself_deploy.core.canary import Consent, evidence_words, explained
 from nself_deploy.core.effects import Bake, Judge
 from nself_deploy.core.machine import Run
 from nself_deploy.core.pauses import Limit
+from nself_deploy.core.recorder import Recorder
 from nself_deploy.core.recovery import Wish
 from nself_deploy.errors import GateRefused, UsageError
 
@@ -62,12 +63,11 @@ async def ask(
 
 
 async def promote_waiting(world: World, interrupted: asyncio.Event, *, full: bool, reason: str) -> Recovered | None:
-    """Move a canary on that nobody works on. The caller holds the lock.
+    """Move a canary on that nobody works on; it may wait again, for another reason. The caller holds the lock.
 
     Raises:
         GateRefused: it is not shown to be good enough, and no reason is given to accept that.
         UsageError: it waits at a step where nothing is judged.
-        Parked: it waits again, for another reason.
     """
     run = under_way(world)
     step, session = run.current(), load(world, run)
@@ -77,15 +77,17 @@ async def promote_waiting(world: World, interrupted: asyncio.Event, *, full: boo
             f"The {run.plan.kind} {run.id} was interrupted{where}.", "nself deploy resume goes on with it."
         )
     share = step.effect.next_percent
-    good, evidence = proved(session, share), evidence_words(explained(session))
+    recorder = Recorder(session)
+    good, evidence = recorder.proved(share), evidence_words(explained(session))
     if not good and not reason:
         raise GateRefused(
             f"The candidate is not shown to be good enough for {share} % of the traffic.",
             "Give it more time (nself deploy resume), or add --accept-inconclusive --reason TEXT.",
             evidence=evidence,
         )
-    session.consent = Consent(world.user or "somebody", "" if good else reason, full)
+    consent = Consent(world.user or "somebody", "" if good else reason, full)
+    recorder.consent(consent)
     # The event is first: after a kill in between nothing is promoted that is not in the audit trail.
-    world.store.add_event(audit.promoted(run, session.consent.by, session.consent.reason, evidence))
-    save(world, run, session)
+    world.store.add_event(audit.promoted(run, consent.by, consent.reason, evidence))
+    save(world, run, recorder)
     return await recover(world, interrupted, Wish.RESUME)

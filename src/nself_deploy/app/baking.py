@@ -9,16 +9,16 @@ import msgspec
 from nself_deploy.app.judging import BACK_S, LATE_S, LOOK_S, SAVE_S, load, open_log, save
 from nself_deploy.app.watching import Containers, catch_up, unix_now
 from nself_deploy.app.world import World
+from nself_deploy.core import record_lines as lines
 from nself_deploy.core.analysis import Analysis, Mode
 from nself_deploy.core.asking import Answer, Ask, Wanted, answer_key, ask_key
-from nself_deploy.core.canary import Session, bake_words, new_bake
+from nself_deploy.core.canary import bake_words
 from nself_deploy.core.effects import Bake as BakeEffect
-from nself_deploy.core.evidence import Verdict
+from nself_deploy.core.evidence import RULES, Verdict
 from nself_deploy.core.log_moves import Move
-from nself_deploy.core.log_position import LogPosition
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Split
-from nself_deploy.core.verdict import Judge
+from nself_deploy.core.recorder import Recorder, opened
 from nself_deploy.errors import Unhealthy
 
 
@@ -29,7 +29,8 @@ async def bake(world: World, run: Run, effect: BakeEffect) -> str:
         Unhealthy: more fails than is allowed, or a container broke down.
     """
     await world.router.record(on=True)
-    session = _session(world, run, effect)
+    recorder = _recorder(world, run, effect)
+    session = recorder.session
     baking = session.bake
     assert baking is not None
     log = open_log(world, session)
@@ -37,24 +38,23 @@ async def bake(world: World, run: Run, effect: BakeEffect) -> str:
     saved, acts, problem = float("-inf"), session.judge.settings.mode is Mode.ENFORCE, ""
     while True:
         at = unix_now(world) - session.began - session.bake_began_s
-        wrong = catch_up(log, session)[1]
+        wrong = catch_up(log, recorder)[1]
         if wrong and not problem:
             problem = wrong
             world.note(f"the bake does not see every request: {problem}")
         if at < baking.now - BACK_S:  # the clock was set back: go on from where it was, by its new time
-            session.began += at - baking.now
+            recorder.tell(lines.Clock(session.began + at - baking.now))
             session.moves = [Move(session.moves[-1].split)]
             log, at = open_log(world, session), baking.now
-        for incident in await containers.incidents(at):
-            baking.incident_seen(incident)
-        baking.advance(at - LATE_S)
+        recorder.incidents(await containers.incidents(at))
+        recorder.tell(lines.Time(at - LATE_S))
         promoted = _answered(world, run)
         world.progress(f"{max(effect.seconds - at, 0.0):.0f} s left, {bake_words(baking)}")
         now = world.clock.monotonic()
         failed = acts and baking.decision is not None and baking.decision.verdict is Verdict.FAIL
         ends = failed or at >= effect.seconds or bool(promoted)
         if ends or now - saved >= SAVE_S:
-            save(world, run, session)
+            save(world, run, recorder)
             saved = now
         if failed and baking.decision is not None:
             what = f"The release failed with all of the traffic: {baking.decision.reason} ({bake_words(baking)})."
@@ -65,22 +65,24 @@ async def bake(world: World, run: Run, effect: BakeEffect) -> str:
         await world.clock.sleep(LOOK_S)
 
 
-def _session(world: World, run: Run, effect: BakeEffect) -> Session:
+def _recorder(world: World, run: Run, effect: BakeEffect) -> Recorder:
     """The session of the canary, or one of its own; with a bake that has begun."""
     session, now = load(world, run), unix_now(world)
-    analysis = run.plan.analysis or Analysis()
     if session is not None and session.bake is not None:
-        return session
+        return Recorder(session)
     if session is None:
-        moves = [Move(Split.all_to(effect.slot.other)), Move(Split.all_to(effect.slot), now, now)]
-        judge, salt = Judge.begin(analysis), secrets.token_hex(16)
-        session = Session.begin(judge, effect.slot, now, salt, LogPosition(), moves)
+        analysis = run.plan.analysis or Analysis()
+        moves = (Move(Split.all_to(effect.slot.other)), Move(Split.all_to(effect.slot), now, now))
+        begun = lines.Begun(lines.FORM, RULES, analysis, (), (), effect.slot, now, moves)
+        recorder = Recorder(opened(begun, secrets.token_hex(16)), begun)
+        session = recorder.session
         session.position = open_log(world, session).end()
     else:
-        catch_up(open_log(world, session), session)
-    session.bake, session.bake_began_s = new_bake(analysis, session.judge, effect.seconds), now - session.began
-    save(world, run, session)
-    return session
+        recorder = Recorder(session)
+        catch_up(open_log(world, session), recorder)
+    recorder.tell(lines.Baking(effect.seconds, now - session.began))
+    save(world, run, recorder)
+    return recorder
 
 
 def _answered(world: World, run: Run) -> str:

@@ -3,40 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import Callable
 
 import msgspec
 
-from nself_deploy.app import observe, recording, releases, standby
+from nself_deploy.app import measuring, observe, releases, retention, standby
 from nself_deploy.app.executor import Executor
 from nself_deploy.app.planning import Wanted, make_plan, traffic_seen
-from nself_deploy.app.recovery import Recovered, parked_error, recover
-from nself_deploy.app.runner import Runner, stoppable
+from nself_deploy.app.recovery import Recovered, recover
+from nself_deploy.app.result import Confirm, Result
+from nself_deploy.app.runner import carry_out, stoppable
+from nself_deploy.app.states import check_states
 from nself_deploy.app.world import World
 from nself_deploy.core import machine
 from nself_deploy.core.document import StepLine, unchanged_step
-from nself_deploy.core.effects import ProbeWarm
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Release, Slot, StepStatus
-from nself_deploy.core.plan import Facts, Plan, Timing, plan_rollback
+from nself_deploy.core.plan import NO_CAUSE, Cause, Facts, Plan, Timing, plan_rollback
 from nself_deploy.core.recovery import Wish
-from nself_deploy.core.slot_records import SlotRecord, SlotRole
+from nself_deploy.core.release import image_tag
 from nself_deploy.errors import NselfError, UsageError
-
-
-class Result(msgspec.Struct, frozen=True):
-    """What a use case did."""
-
-    plan: Plan
-    run: Run | None
-    """None when there was nothing to do, or for a dry run."""
-    before: tuple[StepLine, ...] = ()
-    """Steps from before the run, or the one that says that there was nothing to do."""
-
-
-Confirm = Callable[[Plan], None]
-"""Called with the plan before anything is done; raises to refuse."""
 
 
 async def deploy(world: World, wanted: Wanted, interrupted: asyncio.Event, confirm: Confirm) -> Result:
@@ -46,7 +31,7 @@ async def deploy(world: World, wanted: Wanted, interrupted: asyncio.Event, confi
         Parked: an earlier deploy waits for a person.
         NselfError: before anything was changed for users (configuration, state files, images, lock, engine).
     """
-    recording.check_states(world, wanted.target)
+    check_states(world, wanted.target)
     await world.engine.info()
     observe.check_link(world)
     await world.router.observe()  # what is wrong with it is better said before a long build than after it
@@ -60,12 +45,23 @@ async def deploy(world: World, wanted: Wanted, interrupted: asyncio.Event, confi
         world.watcher(nothing)
         return Result(plan, None, (*earlier, nothing))
     world.watcher(built)
+    await measuring.ready(world, plan)  # better said before a candidate is started than after it
     confirm(plan)
-    return Result(plan, await _run(world, plan, interrupted), (*earlier, built))
+    run = await _run(world, plan, interrupted)
+    if run.outcome is machine.Outcome.DONE and (words := await retention.prune(world)):
+        world.note(words)
+    return Result(plan, run, (*earlier, built))
 
 
 async def rollback(
-    world: World, timing: Timing, target: str, interrupted: asyncio.Event, confirm: Confirm, *, to: str = ""
+    world: World,
+    timing: Timing,
+    target: str,
+    interrupted: asyncio.Event,
+    confirm: Confirm,
+    *,
+    to: str = "",
+    cause: Cause = NO_CAUSE,
 ) -> Result:
     """Back to the previous release, or to `to`.
 
@@ -73,11 +69,11 @@ async def rollback(
         UsageError: there is nothing to go back to, or no such release.
         StateFileError: a state file can't be understood.
     """
-    recording.check_states(world, target)
+    check_states(world, target)
     earlier = await _put_right(world, interrupted)
     facts = await observe.observe(world)
     release = _rollback_release(world, facts, to)
-    plan = plan_rollback(world.project, release, facts, timing, target)
+    plan = msgspec.structs.replace(plan_rollback(world.project, release, facts, timing, target), cause=cause)
     if not facts.standby_warm or facts.standby_release != release.id:
         await _images_are_here(world, release)
     confirm(plan)
@@ -85,11 +81,14 @@ async def rollback(
 
 
 async def resume(world: World, interrupted: asyncio.Event) -> Result | None:
-    """Finish an interrupted run if that is possible, else undo it; None when there is none.
+    """Finish an interrupted run if that is possible, else undo it; None when there is none. A canary may wait again.
 
     Raises:
         NselfError: it can't be put right now.
     """
+    run = world.store.unfinished()
+    if run is not None and run.phase is machine.Phase.PARKED:
+        await measuring.ready(world, run.plan)
     return _result(await recover(world, interrupted, Wish.RESUME))
 
 
@@ -101,8 +100,6 @@ async def abort(world: World, interrupted: asyncio.Event) -> Result | None:
 async def _put_right(world: World, interrupted: asyncio.Event) -> tuple[StepLine, ...]:
     """What an earlier command left unfinished."""
     found = await recover(world, interrupted, Wish.ONWARD)
-    if found and found.run.waits:
-        raise parked_error(found.run)
     return (found.line,) if found else ()
 
 
@@ -111,13 +108,7 @@ def _result(found: Recovered | None) -> Result | None:
 
 
 async def _run(world: World, plan: Plan, interrupted: asyncio.Event) -> Run:
-    await world.still_ours()  # a person may have thought about the plan for long
-    started = world.clock.now()
-    run = machine.new_run(f"{started[:19].replace('-', '').replace(':', '')}-{secrets.token_hex(3)}", plan, started)
-    warm = any(isinstance(step.effect, ProbeWarm) for step in plan.steps)
-    taken = None if warm else plan.candidate
-    world.store.begin(run, {taken: SlotRecord(plan.release, SlotRole.CANDIDATE, started)} if taken else {})
-    return await Runner(world, Executor(world).perform, interrupted).run(run, machine.Begin())
+    return await carry_out(world, plan, interrupted, Executor(world).perform)
 
 
 async def _timed_release(world: World) -> tuple[Release, StepLine]:
@@ -170,12 +161,15 @@ def _previous(world: World, facts: Facts) -> Release:
 
 
 async def _images_are_here(world: World, release: Release) -> None:
+    """What somebody removed is pulled again, by digest; else it is said before anything begins."""
     for name, image in sorted(release.images.items()):
-        if await world.engine.image(image.id) is None:
-            if not image.digest:
-                raise UsageError(
-                    f"The image of {name} in release {release.id} ({image.ref}) is not on the engine any more, "
-                    "and it came from no registry.",
-                    "Choose another release with --to, or build it again and deploy.",
-                )
-            await world.engine.pull(image.digest, world.progress)
+        if await world.engine.image(image.id) is not None:
+            continue
+        what = f"The image of {name} in release {release.id} ({image.ref}) is not on the engine any more"
+        remedy = "Choose another release with --to, or build it again and deploy."
+        if not image.digest:
+            raise UsageError(f"{what}, and it came from no registry.", remedy)
+        found = await world.engine.pull(image.digest, world.progress)
+        if found.id != image.id:
+            raise UsageError(f"{what}; the registry has another one under its digest.", remedy)
+        await world.engine.tag(image.id, image_tag(world.project.name, name, release.id))

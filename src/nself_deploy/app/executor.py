@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nself_deploy.app import baking, judging, lifecycle, proving, recording, shared, smoke, traffic
+from nself_deploy.app import baking, judging, lifecycle, measuring, proving, recording, shared, smoke, traffic
 from nself_deploy.app.world import World
 from nself_deploy.core import effects as do
 from nself_deploy.core.machine import Run
@@ -62,6 +62,7 @@ class Executor:
         world = self._world
         match effect:
             case do.Smoke(release, slot, probes):
+                await measuring.ready(world, run.plan)
                 return await smoke.smoke(world, self._release(release), slot, probes)
             case do.Judge():
                 return await judging.judge(world, run, effect)

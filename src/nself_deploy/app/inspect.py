@@ -49,6 +49,8 @@ class RunStatus(msgspec.Struct, frozen=True):
     error: str = ""
     step: str = ""
     """Where it is, when it has not ended."""
+    duration_s: float = 0.0
+    """From its beginning to its end; 0 when it has not ended."""
 
 
 class RecoveryStatus(msgspec.Struct, frozen=True):
@@ -210,12 +212,15 @@ def run_status(run: Run) -> RunStatus:
         _outcome(run),
         error,
         step.name if step else "",
+        max(round(seconds_between(run.started_at, run.completed_at), 1), 0.0) if run.completed_at else 0.0,
     )
 
 
 def _outcome(run: Run) -> str:
     if run.outcome is not None and run.phase is Phase.ENDED:
         return run.outcome.value
+    if run.left:
+        return "unfinished"
     return "parked" if run.waits else "interrupted"
 
 

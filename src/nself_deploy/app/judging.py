@@ -12,33 +12,26 @@ from collections.abc import Sequence
 
 import msgspec
 
+from nself_deploy.app import judge_records
+from nself_deploy.app.measuring import Measuring
 from nself_deploy.app.pausing import paused
 from nself_deploy.app.ports import LogView, RequestLog
-from nself_deploy.app.watching import Containers, LogGuard, catch_up, unix_now
+from nself_deploy.app.watching import Containers, LogGuard, Waiting, catch_up, unix_now
 from nself_deploy.app.world import World
 from nself_deploy.core import audit
+from nself_deploy.core import record_lines as lines
 from nself_deploy.core.analysis import Analysis
 from nself_deploy.core.asking import Answer, Ask, Wanted, answer_key, ask_key
-from nself_deploy.core.canary import (
-    Consent,
-    Session,
-    Way,
-    evidence_words,
-    explained,
-    pause_is_due,
-    progress_words,
-    proved,
-    way,
-)
+from nself_deploy.core.canary import Consent, Session, Way, evidence_words, explained, pause_is_due, progress_words
 from nself_deploy.core.effects import Judge as JudgeEffect
-from nself_deploy.core.evidence import Verdict
+from nself_deploy.core.evidence import RULES, Verdict
 from nself_deploy.core.latency import cut_points
 from nself_deploy.core.log_moves import Move
 from nself_deploy.core.log_position import LogPosition
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Slot, Split
 from nself_deploy.core.pauses import Then
-from nself_deploy.core.verdict import Judge
+from nself_deploy.core.recorder import Recorder, opened
 from nself_deploy.errors import NselfError, Parked, Unhealthy
 
 LOOK_S = 0.25
@@ -72,13 +65,18 @@ def load(world: World, run: Run) -> Session | None:
         raise NselfError(f"What was known of the canary can't be read: {error}.", remedy) from error
 
 
-def save(world: World, run: Run, session: Session) -> None:
-    """Write it down, durably."""
-    world.store.set_meta(session_key(run.id), msgspec.json.encode(session).decode())
+def save(world: World, run: Run, recorder: Recorder) -> None:
+    """Write it down, durably: first what it was told, then what it knows."""
+    judge_records.write(world, run, recorder)
+    world.store.set_meta(session_key(run.id), msgspec.json.encode(recorder.session).decode())
 
 
 def forget(world: World, run: Run) -> None:
-    """The run ends: what it said is in its steps, and what was known is not needed any more."""
+    """The run ends: what was said is in its steps and in its record, and what was known is not needed any more."""
+    with _never_in_the_way():
+        session = load(world, run)
+        if session is not None:
+            judge_records.close(world, run, session)
     for key in (session_key(run.id), ask_key(run.id), answer_key(run.id)):
         if world.store.meta(key):
             world.store.set_meta(key, "")
@@ -93,11 +91,13 @@ def before_move(world: World, run: Run, split: Split) -> None:
     with _never_in_the_way() if percent == 0 else contextlib.nullcontext():
         session = load(world, run)
         if session is not None and session.percent:
-            session.moves_to(split, unix_now(world))
+            recorder = Recorder(session)
+            recorder.tell(lines.Moving(split.name, unix_now(world)))
+            save(world, run, recorder)
         elif 0 < percent < 100:
-            session = _begin(world, run, candidate, split, session.consent if session else None)
-        if session is not None:
-            save(world, run, session)
+            save(world, run, _begin(world, run, candidate, split, session))
+        elif session is not None:
+            save(world, run, Recorder(session))
 
 
 def after_move(world: World, run: Run, split: Split) -> None:
@@ -107,8 +107,9 @@ def after_move(world: World, run: Run, split: Split) -> None:
     with _never_in_the_way() if split.percent_of(run.plan.candidate) == 0 else contextlib.nullcontext():
         session = load(world, run)
         if session is not None:
-            session.moved_to(split, unix_now(world))
-            save(world, run, session)
+            recorder = Recorder(session)
+            recorder.tell(lines.Moved(split.name, unix_now(world)))
+            save(world, run, recorder)
 
 
 def _never_in_the_way() -> contextlib.AbstractContextManager[None]:
@@ -116,18 +117,21 @@ def _never_in_the_way() -> contextlib.AbstractContextManager[None]:
     return contextlib.suppress(NselfError)
 
 
-def _begin(world: World, run: Run, candidate: Slot, split: Split, consent: Consent | None) -> Session:
+def _begin(world: World, run: Run, candidate: Slot, split: Split, earlier: Session | None) -> Recorder:
     analysis, now, salt = run.plan.analysis or Analysis(), unix_now(world), secrets.token_hex(16)
     before = Move(Split.all_to(split.base))
-    earlier = _reader(world, LogView(candidate, (before,), now - _LATELY_S, salt))
-    position = earlier.end()
+    log = _reader(world, LogView(candidate, (before,), now - _LATELY_S, salt))
+    position = log.end()
     release = world.store.release(run.plan.release)
     routes = tuple(sorted(r.key for r in release.routes)) if release else ()
-    cuts = cut_points(_lately(earlier, position), analysis.latency.cuts) if analysis.latency.cuts else ()
-    judged = Judge.begin(analysis, routes, cuts)
-    session = Session.begin(judged, candidate, now, salt, position, [before, Move(split, now)])
-    session.consent = consent
-    return session
+    cuts = cut_points(_lately(log, position), analysis.latency.cuts) if analysis.latency.cuts else ()
+    consent = earlier.consent if earlier else None
+    moves = (before, Move(split, now))
+    begun = lines.Begun(lines.FORM, RULES, analysis, routes, cuts, candidate, now, moves, consent, run.plan.metrics)
+    session = opened(begun, salt, position)
+    if earlier is not None:
+        session.recorded, session.unrecorded = earlier.recorded, earlier.unrecorded
+    return Recorder(session, begun)
 
 
 def _lately(log: RequestLog, end: LogPosition) -> Sequence[float]:
@@ -175,24 +179,30 @@ async def judge(world: World, run: Run, effect: JudgeEffect) -> str:
 
 
 async def _watched(world: World, run: Run, effect: JudgeEffect, session: Session) -> str:
-    watch = _Watch(world, run, effect, session)
+    recorder = Recorder(session)
+    async with Measuring(world, run.plan, recorder) as measuring:
+        return await _until_known(world, run, effect, _Watch(world, run, effect, recorder, measuring))
+
+
+async def _until_known(world: World, run: Run, effect: JudgeEffect, watch: _Watch) -> str:
+    recorder, session = watch.recorder, watch.recorder.session
     if not (await world.router.observe()).mounted:
-        session.judge.fault(watch.at, UNMOUNTED)
-    session.enter(watch.at, effect.hold_s)
+        recorder.tell(lines.Fault(watch.at, UNMOUNTED))
+    recorder.tell(lines.Entered(watch.at, effect.hold_s))
     saved = world.clock.monotonic()
     while True:
         await watch.look()
         watch.answer()
-        where, why = way(session, effect.hold_s, effect.next_percent, watch.at)
+        where, why = recorder.way(effect.hold_s, effect.next_percent, watch.at)
         if pause_is_due(session, effect, watch.at):
-            save(world, run, session)
+            save(world, run, recorder)
             raise paused(world, f"paused at {session.percent} %, as planned", PAUSED, effect.pause)
         world.progress(progress_words(session))
         now = world.clock.monotonic()
         if where is not Way.WAIT or now - saved >= SAVE_S:
             if where is Way.ON and session.consent is not None and not session.consent.full:
-                session.consent = None
-            save(world, run, session)
+                recorder.consent(None)
+            save(world, run, recorder)
             saved = now
         if where is Way.ON:
             return f"{why}; {_seen(session)}"
@@ -207,21 +217,26 @@ def promote_if_proved(world: World, run: Run) -> None:
     expiry = run.parking.expiry if run.parking is not None else None
     if expiry is None or expiry.then is not Then.PROMOTE or step is None or not isinstance(step.effect, JudgeEffect):
         return
-    if session is None or not session.percent or not proved(session, step.effect.next_percent):
+    if session is None or not session.percent:
         return
-    session.consent = Consent(END_OF_PAUSE)
-    world.store.add_event(audit.promoted(run, END_OF_PAUSE, "", evidence_words(explained(session))))
-    save(world, run, session)
+    recorder = Recorder(session)
+    if recorder.proved(step.effect.next_percent):
+        recorder.consent(Consent(END_OF_PAUSE))
+        world.store.add_event(audit.promoted(run, END_OF_PAUSE, "", evidence_words(explained(session))))
+    save(world, run, recorder)
 
 
 class _Watch:
     """What one process looks at while it watches."""
 
-    def __init__(self, world: World, run: Run, effect: JudgeEffect, session: Session) -> None:
-        self._world, self._run, self._effect, self._session = world, run, effect, session
+    def __init__(self, world: World, run: Run, effect: JudgeEffect, recorder: Recorder, measuring: Measuring) -> None:
+        self._world, self._run, self._effect, self.recorder = world, run, effect, recorder
+        self._session = session = recorder.session
         self._log = open_log(world, session)
         self._containers = Containers(world, run, session.containers)
+        self._waiting = Waiting(world, session)
         self._guard = LogGuard(world)
+        self._measuring = measuring
 
     @property
     def at(self) -> float:
@@ -230,16 +245,17 @@ class _Watch:
 
     async def look(self) -> None:
         """What happened since the last look, up to now."""
-        session, judged = self._session, self._session.judge
-        count, problem = catch_up(self._log, session)
-        if self.at < max(judged.now, session.share_began_s) - BACK_S:
+        session, recorder = self._session, self.recorder
+        count, problem = catch_up(self._log, recorder)
+        if self.at < max(session.judge.now, session.share_began_s) - BACK_S:
             problem = "the machine's clock was set back"
         problem = problem or await self._guard.problem(count)
-        for incident in await self._containers.incidents(self.at):
-            judged.incident_seen(incident)
+        recorder.incidents(await self._containers.incidents(self.at))
+        recorder.incidents(await self._waiting.incidents(self.at))
         if problem:
-            judged.fault(self.at, problem)
-        judged.advance(self.at - LATE_S)
+            recorder.tell(lines.Fault(self.at, problem))
+        self._measuring.look(self.at)
+        recorder.tell(lines.Time(self.at - LATE_S))
 
     def answer(self) -> None:
         """What another terminal asked for meanwhile.
@@ -250,18 +266,19 @@ class _Watch:
         text = self._world.store.meta(ask_key(self._run.id))
         if not text:
             return
-        ask, session = msgspec.json.decode(text, type=Ask), self._session
+        ask, session, recorder = msgspec.json.decode(text, type=Ask), self._session, self.recorder
         self._world.store.set_meta(ask_key(self._run.id), "")
         if ask.wanted is Wanted.PAUSE:
-            save(self._world, self._run, session)
+            save(self._world, self._run, recorder)
             self._say(Answer(ask.id, done=True, words=f"paused at {session.percent} %"))
             raise paused(self._world, f"paused by {ask.by} at {session.percent} %", PAUSED, ask.limit)
-        good = proved(session, self._effect.next_percent)
+        good = recorder.proved(self._effect.next_percent)
         if good or ask.reason:
-            session.consent = Consent(ask.by, "" if good else ask.reason, ask.full)
+            consent = Consent(ask.by, "" if good else ask.reason, ask.full)
+            recorder.consent(consent)
             found = evidence_words(explained(session))
-            self._world.store.add_event(audit.promoted(self._run, ask.by, session.consent.reason, found))
-            save(self._world, self._run, session)
+            self._world.store.add_event(audit.promoted(self._run, ask.by, consent.reason, found))
+            save(self._world, self._run, recorder)
             words = "all of the traffic" if ask.full else f"{self._effect.next_percent} %"
             self._say(Answer(ask.id, done=True, words=f"it goes on to {words}"))
         else:
@@ -296,9 +313,11 @@ def _ended(session: Session, where: Way, why: str) -> NselfError:
     clients = session.judge.overall.comparison.candidate
     if where is Way.BACK:
         hit = f"; {clients} client{'s were' if clients != 1 else ' was'} hit" if clients else ""
+        if hit and session.moves[-1].split.shielded:
+            hit += ", but for what the live slot answered in its place"
         what = f"The candidate failed at {session.percent} %: {why}{hit} ({_seen(session)})."
         return Unhealthy(what, "Mend it (what was seen is above), then deploy again.", evidence=evidence)
-    decision = session.judge.decision
+    decision = session.decision
     verdict = decision.verdict if decision else Verdict.INCONCLUSIVE
     parked = Parked(f"{verdict} at {session.percent} %: {why}", _REMEDIES[verdict], evidence=evidence)
     parked.verdict, parked.back = verdict.value, where is Way.HOLD

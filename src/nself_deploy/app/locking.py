@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
+from nself_deploy.app.ports import EngineLock
 from nself_deploy.app.runner import stoppable
 from nself_deploy.app.world import World
 from nself_deploy.core import audit
@@ -23,6 +24,8 @@ POLL_S = 0.5
 AWAY_S = 5.0
 """How long a command that can do without the engine waits for its answer."""
 WAITING = "Wait for the lock"
+
+Take = Callable[[World, str, str, bool], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
@@ -47,6 +50,38 @@ async def held(
         Interrupted: a person gave up waiting.
     """
     await stoppable(_take(world, purpose, target, wait_s, warm=warm), interrupted)
+    async with _alive(world, interrupted):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def held_here(
+    world: World, purpose: str, target: str, interrupted: asyncio.Event, *, wait_s: float = 0.0
+) -> AsyncIterator[OnEngine]:
+    """Hold the lock of this directory at once, and that on the engine from when what is given is called.
+
+    Raises like `held`, but for the engine: nobody asks it until then, and one that can't be asked stops nothing.
+    """
+    world.engine_lock = None
+    await stoppable(_take(world, purpose, target, wait_s, warm=True), interrupted)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(_give_back, world)
+
+        async def on_engine(lock: EngineLock | None) -> None:
+            world.engine_lock = lock
+            await _take(world, purpose, target, wait_s, warm=True, take=_both_from_here)
+            await stack.enter_async_context(_alive(world, interrupted))
+
+        yield on_engine
+
+
+OnEngine = Callable[[EngineLock | None], Awaitable[None]]
+"""Takes the lock on the engine too; Locked when somebody else has it."""
+
+
+@contextlib.asynccontextmanager
+async def _alive(world: World, interrupted: asyncio.Event) -> AsyncIterator[None]:
+    """Show that we live as long as this lasts, then give everything back."""
     lost: list[Locked] = []
     beats = asyncio.ensure_future(_beat(world, interrupted, lost))
     world.still_ours = lambda: _still_ours(world, lost)
@@ -65,11 +100,13 @@ def is_warm(world: World, release: str) -> bool:
     return slot is not None and world.store.unfinished() is None and release in ("", slots[slot].release)
 
 
-async def _take(world: World, purpose: str, target: str, wait_s: float, *, warm: bool) -> None:
+async def _take(
+    world: World, purpose: str, target: str, wait_s: float, *, warm: bool, take: Take | None = None
+) -> None:
     start, told = world.clock.monotonic(), ""
     while True:
         try:
-            await _both(world, purpose, target, warm=warm)
+            await (take or _both)(world, purpose, target, warm)
         except Locked as error:
             waited = world.clock.monotonic() - start
             if waited >= max(wait_s, EXPIRY_S if error.purpose == EXPIRY else 0.0):
@@ -91,22 +128,32 @@ def _in_vain(error: Locked, waited: float) -> Locked:
     return Locked(f"{error.what} Waited for {format_duration(round(waited))}.", error.remedy, where=error.where)
 
 
-async def _both(world: World, purpose: str, target: str, *, warm: bool) -> None:
+async def _both(world: World, purpose: str, target: str, warm: bool) -> None:
     """Both or none: who waits keeps nobody else out. Take-overs are said to the person and kept in the audit trail."""
     _directory(world, purpose)
     dead = [(world.lock.previous, "its process is gone")] if world.lock.previous is not None else []
     try:
         dead += await _engine(world, purpose, warm=warm)
-        told: set[tuple[str, int, str]] = set()
-        for owner, reason in dead:
-            if (one := (owner.host, owner.pid, owner.started)) not in told:
-                told.add(one)
-                world.note(take_over(owner, reason))
-                event = audit.lock_taken_over(target, who(owner), owner.purpose, owner.since, reason)
-                world.store.add_event(event)
+        _tell_of(world, target, dead)
     except BaseException:
         await _give_back(world)
         raise
+
+
+async def _both_from_here(world: World, purpose: str, target: str, warm: bool) -> None:
+    """That on the engine too, when that of the directory is held."""
+    _tell_of(world, target, await _engine(world, purpose, warm=warm))
+
+
+def _tell_of(world: World, target: str, dead: list[tuple[LockOwner, str]]) -> None:
+    """Each dead owner once."""
+    told: set[tuple[str, int, str]] = set()
+    for owner, reason in dead:
+        if (one := (owner.host, owner.pid, owner.started)) not in told:
+            told.add(one)
+            world.note(take_over(owner, reason))
+            event = audit.lock_taken_over(target, who(owner), owner.purpose, owner.since, reason)
+            world.store.add_event(event)
 
 
 def _directory(world: World, purpose: str) -> None:

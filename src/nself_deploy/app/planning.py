@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from nself_deploy.app import observe, recording
+from nself_deploy.app import observe
+from nself_deploy.app.states import check_states
 from nself_deploy.app.watching import unix_now
 from nself_deploy.app.world import World
 from nself_deploy.core.model import PinnedImage, Project, Release, Role, Strategy
@@ -44,7 +45,7 @@ def traffic_seen(world: World, wanted: Wanted) -> Traffic | None:
 
 async def preview(world: World, wanted: Wanted) -> Plan:
     """The plan of a deploy with what is known now; images that would be built count as new."""
-    recording.check_states(world, wanted.target)
+    check_states(world, wanted.target)
     facts = await observe.observe(world)
     release = await _release(world)
     known = world.store.release_by_fingerprint(release.fingerprint)

@@ -14,6 +14,7 @@ import msgspec
 from nself_deploy.core.lock_rules import LockOwner, Patience
 from nself_deploy.core.log_moves import Move
 from nself_deploy.core.log_position import LogPosition, LogRead
+from nself_deploy.core.metrics import Reading
 from nself_deploy.core.model import Container, PinnedImage, Probe, Release, Route, Slot, SlotNetwork, Split
 from nself_deploy.core.routing import TreeSpec
 from nself_deploy.errors import RouterError
@@ -100,6 +101,9 @@ class Engine(Protocol):
 
     async def tag(self, image_id: str, ref: str) -> None:
         """Give an image one more name."""
+
+    async def untag(self, ref: str) -> bool:
+        """Take a name from an image, which goes with its last one; False, and nothing done, while it is in use."""
 
     async def pull(self, ref: str, progress: Progress | None = None, timeout_s: float = 600.0) -> ImageInfo:
         """Pull; ImageError when no registry answers or it doesn't have it."""
@@ -226,6 +230,25 @@ class LogView(msgspec.Struct, frozen=True):
 RequestLogs = Callable[[LogView], RequestLog]
 
 
+class JudgeRecords(Protocol):
+    """What judges were told and what they said, one record for each run that was judged."""
+
+    def write(self, run_id: str, at: int, data: bytes) -> int:
+        """Put this at the place `at` of a record, instead of what is there and behind it; durable when it returns.
+
+        Its new length. StateFileError when the record is shorter than that, NselfError when it can't be written.
+        """
+
+    def read(self, run_id: str) -> bytes | None:
+        """A record; None when there is none."""
+
+    def runs(self) -> tuple[str, ...]:
+        """The runs that have one, oldest first."""
+
+    def keep(self, newest: int) -> None:
+        """Remove all but the newest ones."""
+
+
 class Prober(Protocol):
     """HTTP probes straight at a container."""
 
@@ -233,11 +256,23 @@ class Prober(Protocol):
         """GET http://address:port/path; never raises for what the network does."""
 
 
+class Metrics(Protocol):
+    """Who answers queries for metrics (Prometheus)."""
+
+    def check(self) -> None:
+        """Whether it can be asked at all: ConfigError when its certificates, password or token can't be read."""
+
+    async def ask(self, query: str) -> Reading:
+        """The number that a query gives now; never raises for what the network or the other side does."""
+
+
 class Lock(Protocol):
     """One deploy at a time per project and target."""
 
     previous: LockOwner | None
     """After `acquire`: who held it last and died without giving it back."""
+    noted: LockOwner | None
+    """After `acquire`: who was noted as its owner, on another machine, where they may live: nobody locks for both."""
 
     def acquire(self, purpose: str) -> None:
         """Take it or raise Locked, naming the owner."""
@@ -296,16 +331,19 @@ __all__ = [
     "EngineInfo",
     "EngineLock",
     "ImageInfo",
+    "JudgeRecords",
     "Lock",
     "LockOwner",
     "LogPosition",
     "LogRead",
     "LogView",
+    "Metrics",
     "PinnedImage",
     "Probe",
     "ProbeAnswer",
     "Prober",
     "Progress",
+    "Reading",
     "Release",
     "RequestLog",
     "RequestLogs",

@@ -132,10 +132,10 @@ def _check_network(world: World, slot: Slot, container: Container, service: Serv
 async def prove_routes(world: World, release: Release, slot: Slot, *, patience_s: float = ROUTER_BACK_S) -> None:
     """Send a few requests over each route to the slot, through nginx itself; Unhealthy when one is refused.
 
-    A router that somebody restarts is waited for at most `patience_s`, then RouterError.
+    A router that somebody restarts is waited for at most `patience_s`, then RouterError. The engine is asked only when
+    nginx does not answer where it did last.
     """
-    await _await_router(world, patience_s)
-    for route in _http_routes(release):
+    for route in http_routes(release):
         service = release.services[route.service]
         for _ in range(ROUTE_PROBES):
             answer = await _probe(world, route, slot, service.probe or Probe(), patience_s)
@@ -167,7 +167,8 @@ async def _await_router(world: World, patience_s: float) -> None:
         await world.clock.sleep(POLL_S)
 
 
-def _http_routes(release: Release) -> Iterable[Route]:
+def http_routes(release: Release) -> list[Route]:
+    """The routes that can be asked with a GET."""
     return [
         r for r in release.routes if r.protocol in (Protocol.HTTP, Protocol.HTTPS) and r.service in release.services
     ]
@@ -190,7 +191,7 @@ async def _look(
 
 async def _ask(world: World, release: Release, container: Container, service: Service) -> ProbeAnswer | None:
     """The HTTP probe straight at the container, where its own healthcheck doesn't say it already."""
-    routes = [r for r in _http_routes(release) if r.service == service.name]
+    routes = [r for r in http_routes(release) if r.service == service.name]
     if service.has_healthcheck or not routes or container.state != "running":
         return None
     twins = [twin_name(world.project.name, container.slot, n) for n in service.networks]

@@ -16,21 +16,6 @@ from nself_deploy.core.state import BLUE_GREEN_STATE_FILE, RollbackState, Strate
 from nself_deploy.core.times import plus_seconds
 
 
-def check_states(world: World, target: str) -> None:
-    """The state files that a run of this target will write can be understood now.
-
-    They are projections, and a deploy could do without: but one that is damaged, or that a newer version wrote, is
-    somebody's evidence, and never overwritten in silence.
-
-    Raises:
-        StateFileError: one can't; names it.
-    """
-    world.states.load_deploy()
-    world.states.load_blue_green()
-    for service in sorted(world.project.services):
-        world.states.load_rollback(target, service)
-
-
 async def record(world: World, effect: Record, run: Run) -> str:
     """Slots first (the truth), then the files for other programs."""
     now = world.clock.now()

@@ -36,10 +36,10 @@ class Recovered(msgspec.Struct, frozen=True):
 async def recover(world: World, interrupted: asyncio.Event, wish: Wish) -> Recovered | None:
     """Finish or undo a run whose process died; None when there is none. The caller holds the lock.
 
-    It may wait again when this returns, but only if its pause ends by itself.
+    A canary that is resumed may wait again afterwards: its run says why.
 
     Raises:
-        Parked: a person has to decide about it.
+        Parked: a person has to decide about it first.
         NselfError: it can't be put right now; it stays in the journal, and the next command tries again.
     """
     run = world.store.unfinished()
@@ -60,10 +60,9 @@ async def recover(world: World, interrupted: asyncio.Event, wish: Wish) -> Recov
     why = decision.why if expired else ""
     event = machine.Resumed(decision.finish, world.user if wish is Wish.ABORT else "", why)
     run = await Runner(world, Executor(world).perform, interrupted).run(run, event)
-    if run.phase is machine.Phase.PARKED:
-        if run.parking is None or run.parking.expiry is None:
-            raise parked_error(run)
-    elif not run.ended:
+    if run.phase is machine.Phase.PARKED and wish is not Wish.RESUME:
+        raise parked_error(run)
+    if not run.ended and run.phase is not machine.Phase.PARKED:
         failure = run.failure
         raise NselfError(
             f"The interrupted {run.plan.kind} {run.id} can't be put right yet: {failure.message if failure else ''}",

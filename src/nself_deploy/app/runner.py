@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
@@ -14,8 +15,10 @@ from nself_deploy.app.pausing import Paused
 from nself_deploy.app.world import World
 from nself_deploy.core import machine
 from nself_deploy.core.document import step_line
-from nself_deploy.core.effects import Effect
+from nself_deploy.core.effects import Effect, ProbeWarm
 from nself_deploy.core.machine import Event, Failure, Run
+from nself_deploy.core.plan import Plan
+from nself_deploy.core.slot_records import SlotRecord, SlotRole
 from nself_deploy.errors import Exit, InfrastructureError, Interrupted, Locked, NselfError, Parked, Unhealthy
 
 REQUEST_POLL_S = 0.3
@@ -65,6 +68,8 @@ class Runner:
                 self._refuse_taken(run)
                 before = run
                 run, effects = machine.advance(run, event)
+                if run.ended:
+                    run = msgspec.structs.replace(run, completed_at=self._world.clock.now())
                 self._world.store.record(run, "outcome", key, _words(event))
                 self._tell(before, run)  # what people are told is on record already
         return run
@@ -139,6 +144,27 @@ class Runner:
             changed = known.get(state.key) != state and not (current and state.key == current.key)
             if changed and state.status not in ("pending", "skipped"):
                 self._world.watcher(step_line(state))
+
+
+async def carry_out(world: World, plan: Plan, interrupted: asyncio.Event, perform: Perform) -> Run:
+    """A new run of a plan, from its beginning to its end.
+
+    Raises:
+        Locked: another command has begun one, or has the lock.
+        NselfError: it can't be written down.
+    """
+    await world.still_ours()  # a person may have thought about the plan for long
+    other = world.store.unfinished()
+    if other is not None:  # a way back to a warm release begins without the lock on the engine
+        raise Locked(
+            f"Another command began the {other.plan.kind} {other.id} meanwhile.", "nself deploy status shows it."
+        )
+    started = world.clock.now()
+    run = machine.new_run(f"{started[:19].replace('-', '').replace(':', '')}-{secrets.token_hex(3)}", plan, started)
+    warm = any(isinstance(step.effect, ProbeWarm) for step in plan.steps)
+    taken = None if warm else plan.candidate
+    world.store.begin(run, {taken: SlotRecord(plan.release, SlotRole.CANDIDATE, started)} if taken else {})
+    return await Runner(world, perform, interrupted).run(run, machine.Begin())
 
 
 def request_key(run: Run) -> str:

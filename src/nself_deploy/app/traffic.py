@@ -6,17 +6,19 @@ import msgspec
 
 from nself_deploy.app import proving
 from nself_deploy.app.lifecycle import at_once, plain_containers
+from nself_deploy.app.moving import move, save_split
 from nself_deploy.app.world import World
 from nself_deploy.core.model import LABEL_PROJECT, Container, Release, Slot, Split, slot_project
 from nself_deploy.core.nginx_tree import compile_tree, fingerprint
 from nself_deploy.core.routing import TreeSpec, Upstream
 from nself_deploy.core.slots import upstreams
-from nself_deploy.core.state import BlueGreenState
 from nself_deploy.errors import InfrastructureError, RouterError
 
 DRAIN_POLL_S = 0.05
 WARM_AGAIN_S = 60.0
 PLAIN_SERVERS = "plain-servers"
+
+__all__ = ["drain", "install_router", "move", "save_split"]
 
 
 async def install_router(world: World, release: Release, slot: Slot, initial: Split) -> str:
@@ -109,44 +111,6 @@ async def _remember_plain(world: World, release: Release) -> None:
 
 def _address(container: Container, usable: list[str] | None) -> str:
     return next((a for n, a in sorted(container.addresses.items()) if a and (usable is None or n in usable)), "")
-
-
-async def move(world: World, split: Split) -> str:
-    """One rename, then ask through the router until it is so; a router that is down finds the split when it returns."""
-    start = world.clock.monotonic()
-    await world.router.move(split)
-    moved = world.clock.monotonic()
-    save_split(world, split)
-    while True:
-        try:
-            await world.router.confirm(split)
-        except RouterError:
-            state = await world.router.observe()
-            if world.clock.monotonic() - start > proving.ROUTER_BACK_S:
-                if not state.running:
-                    return "set; the router is not running and will find it when it starts"
-                raise
-            await world.clock.sleep(proving.POLL_S)
-            continue
-        confirmed = world.clock.monotonic()
-        return f"moved in {(moved - start) * 1000:.0f} ms, confirmed after {(confirmed - start) * 1000:.0f} ms"
-
-
-def save_split(world: World, split: Split) -> None:
-    """Keep `.nself/bluegreen/state.json` true at this moment."""
-    old = world.states.load_blue_green()
-    live = split.candidate if split.percent == 100 and split.candidate else split.base
-    slots = world.store.slots()
-    world.states.save_blue_green(
-        BlueGreenState(
-            active=live,
-            blue_version=slots[Slot.BLUE].release if Slot.BLUE in slots else "",
-            green_version=slots[Slot.GREEN].release if Slot.GREEN in slots else "",
-            canary_percent=split.percent,
-            last_deploy=old.last_deploy,
-            last_rollback=old.last_rollback,
-        )
-    )
 
 
 async def drain(world: World, slot: Slot, grace_s: float, *, keep: bool) -> str:

@@ -11,6 +11,7 @@ from nself_deploy.core.canary import Session
 from nself_deploy.core.evidence import Incident, Trouble
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Activate, Container, Slot, slot_project
+from nself_deploy.core.recorder import Recorder
 from nself_deploy.core.times import parse
 from nself_deploy.errors import NselfError
 
@@ -28,12 +29,12 @@ def unix_now(world: World) -> float:
     return parse(world.clock.now()).timestamp()
 
 
-def catch_up(log: RequestLog, session: Session) -> tuple[int, str]:
+def catch_up(log: RequestLog, recorder: Recorder) -> tuple[int, str]:
     """Feed the session with all that was added to the log: how many requests, and why it can't be trusted."""
-    count = 0
+    count, session = 0, recorder.session
     while True:
         read = log.read(session.position)
-        session.feed(read.requests)
+        recorder.feed(read.requests)
         count += len(read.requests)
         session.skipped += read.skipped
         onward = read.position != session.position
@@ -91,6 +92,28 @@ class Containers:
             self._ill.add(container.id)
             return Incident(at, candidate, Trouble.UNHEALTHY, container.name)
         return None
+
+
+class Waiting:
+    """Whether the candidate lets its requests wait; asked only while it answers none."""
+
+    def __init__(self, world: World, session: Session) -> None:
+        self._world, self._session = world, session
+
+    async def incidents(self, at: float) -> list[Incident]:
+        """What is seen now; nothing while the router can't be asked."""
+        session = self._session
+        if not session.silence.due(at):
+            return []
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                in_flight = await self._world.router.in_flight(session.candidate)
+        except (NselfError, TimeoutError):
+            return []
+        latency = session.judge.latency
+        slowest_s = latency.cuts[-1] if latency is not None and latency.cuts else 0.0
+        found = session.silence.waiting(at, in_flight, session.percent / 100, slowest_s)
+        return [found] if found is not None else []
 
 
 class LogGuard:

@@ -7,11 +7,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from nself_deploy.app.ports import Clock, Compose, Engine, EngineLock, Lock, Prober, RequestLogs, Router
+from nself_deploy.app.ports import (
+    Clock,
+    Compose,
+    Engine,
+    EngineLock,
+    JudgeRecords,
+    Lock,
+    Metrics,
+    Prober,
+    RequestLogs,
+    Router,
+)
 from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.document import StepLine
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Project, Release, Slot
+from nself_deploy.core.retention import KEEP
 from nself_deploy.core.routing import TreeSpec
 from nself_deploy.core.slot_records import SlotRecord
 from nself_deploy.core.state import BlueGreenState, RollbackState, StrategyState
@@ -52,6 +64,9 @@ class Store(Protocol):
 
     def releases(self, limit: int = 100) -> list[Release]:
         """Releases, newest first."""
+
+    def forget_release(self, release_id: str) -> None:
+        """Forget a release, and which of its jobs ran."""
 
     def slots(self) -> dict[Slot, SlotRecord]:
         """What is in each slot."""
@@ -106,6 +121,9 @@ class Files(Protocol):
     def slot_file(self, release_id: str, slot: Slot) -> str:
         """Where it is, or would be."""
 
+    def forget_release(self, release_id: str) -> None:
+        """Remove what was written for a release; what is gone is fine."""
+
     def write_override(self, model: dict[str, object]) -> str:
         """The generated override that plain Compose picks up; its path."""
 
@@ -155,5 +173,11 @@ class World:
     """Whole lines from the end of the router's access log, up to so many bytes; nothing where none was kept."""
     boot: str = ""
     """A word for this boot of the machine, empty where it has none."""
+    metrics: Metrics | None = None
+    """Who answers the queries of metrics; None when nobody is named."""
+    judge_records: JudgeRecords | None = None
+    """None where nobody wants to replay verdicts."""
+    keep_releases: int = KEEP
+    """How many releases are kept."""
     still_ours: Callable[[], Awaitable[None]] = field(default=nothing)
     """Raises Locked when the lock was lost; called around every effect."""

@@ -9,25 +9,14 @@ from typing import Any
 
 import click
 
-from nself_deploy.cli.group import first_word
+from nself_deploy.cli.group import PartsGroup
 from nself_deploy.cli.options import common
 
 _NOTED = re.compile(r"(\d{1,12}):([0-9a-f]{64})")
 _SHOWN = 20
 
 
-class AuditGroup(click.Group):
-    """Options may stand before the name of a command, as everywhere."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Move the command to the front."""
-        at = first_word(args)
-        if at is not None:
-            return super().parse_args(ctx, [args[at], *args[:at], *args[at + 1 :]])
-        return super().parse_args(ctx, ["--help"] if set(args) & set(ctx.help_option_names) else [])
-
-
-@click.group(cls=AuditGroup, no_args_is_help=False, short_help="Who did what, when, and how it ended; checked.")
+@click.group(cls=PartsGroup, no_args_is_help=False, short_help="Who did what, when, and how it ended; checked.")
 def audit() -> None:
     """Who did what, when, and how it ended: one event for each deploy and rollback, and others.
 

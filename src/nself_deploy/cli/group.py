@@ -31,6 +31,17 @@ def first_word(args: list[str]) -> int | None:
     return None
 
 
+class PartsGroup(click.Group):
+    """A command with commands of its own. Options may stand before their names, as everywhere."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Move the command to the front."""
+        at = first_word(args)
+        if at is not None:
+            return super().parse_args(ctx, [args[at], *args[:at], *args[at + 1 :]])
+        return super().parse_args(ctx, ["--help"] if set(args) & set(ctx.help_option_names) else [])
+
+
 class DeployContext(click.Context):
     """The context of the hidden command: it is called `nself deploy`, as people call it."""
 
@@ -57,12 +68,15 @@ class DeployGroup(click.Group):
         "status": "nself_deploy.cli.observe:status",
         "history": "nself_deploy.cli.observe:history",
         "audit": "nself_deploy.cli.audit:audit",
+        "replay": "nself_deploy.cli.replaying:replay",
         "rollback": "nself_deploy.cli.release:rollback",
         "promote": "nself_deploy.cli.release:promote",
         "pause": "nself_deploy.cli.release:pause",
         "resume": "nself_deploy.cli.release:resume",
         "abort": "nself_deploy.cli.release:abort",
         "doctor": "nself_deploy.cli.doctor:doctor",
+        "keys": "nself_deploy.cli.keys:keys",
+        "breaker": "nself_deploy.cli.breaker:breaker",
         "expire-standby": "nself_deploy.cli.release:expire_standby",
     }
 

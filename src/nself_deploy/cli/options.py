@@ -33,10 +33,15 @@ CANARY_OPTIONS = (
 """Word, setting, placeholder, help. TIME is a number with its unit: 500ms, 90s, 5m, 1h30m; without a unit, seconds."""
 
 
+GUARD_WORDS = ("--env", "--service", "--action", "--expires", "--overlap", "--key", "--key-file")
+"""Words of commands about keys and breakers that are followed by a value."""
+
+
 def value_options() -> frozenset[str]:
     """Words that are followed by a value, in any command."""
     words = {word for word, *_ in (*DEPLOY_OPTIONS, *CANARY_OPTIONS)}
-    return frozenset(words | {"-C", "--to", "--limit", "--wait", "--noted", "--reason", "--for", "--then"})
+    others = {"-C", "--to", "--limit", "--wait", "--noted", "--reason", "--max-retries", "--for", "--then"}
+    return frozenset(words | others | set(GUARD_WORDS))
 
 
 def deploy_options(command: F) -> F:
@@ -53,6 +58,19 @@ def keep_failed_option(command: F) -> F:
     """`--keep-failed`. No setting: it changes nothing for users."""
     text = "Keep the containers of a new version that failed, without traffic, to look at them."
     return click.option("--keep-failed", is_flag=True, help=text)(command)
+
+
+def service_rollback_options(command: F) -> F:
+    """`--rollback` and what belongs to it, but for the key."""
+    for option in (
+        click.option("--max-retries", default=0, metavar="N", type=int, help="Tries after the first one failed [1]."),
+        click.option("--env", "environment", default="", metavar="NAME", help="Where it was deployed to [prod]."),
+        click.option("--reason", default="", metavar="TEXT", help="Why; kept in the audit trail."),
+        click.option("--service", default="", metavar="SERVICE", help="The service that is rolled back."),
+        click.option("--rollback", "back", is_flag=True, help="Take one service back to the version before."),
+    ):
+        command = option(command)
+    return command
 
 
 def _with(command: F, options: tuple[tuple[str, str, str, str], ...]) -> F:

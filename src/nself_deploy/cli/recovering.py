@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable
 
 from nself_deploy import wiring
 from nself_deploy.app import deploy as use_cases
-from nself_deploy.app.deploy import Result
 from nself_deploy.app.locking import held
 from nself_deploy.app.recovery import abort_of_another, parked_error
+from nself_deploy.app.result import Result
 from nself_deploy.app.world import World
 from nself_deploy.cli.output import Lines, emit, print_error, print_json
-from nself_deploy.cli.running import on_signals
+from nself_deploy.cli.telling import on_signals
 from nself_deploy.cli.waiting import waited
 from nself_deploy.core.document import exit_status, nothing_document, run_document
 from nself_deploy.core.machine import Outcome

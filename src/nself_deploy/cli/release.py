@@ -10,14 +10,17 @@ from typing import Any
 import click
 
 from nself_deploy.cli.group import DeployCommand
+from nself_deploy.cli.key_input import key_options, read_key
 from nself_deploy.cli.options import (
     canary_options,
     common,
     deploy_options,
     flags_of,
     keep_failed_option,
+    service_rollback_options,
     wait_option,
 )
+from nself_deploy.errors import UsageError
 
 
 @click.command(cls=DeployCommand, hidden=True)
@@ -25,6 +28,8 @@ from nself_deploy.cli.options import (
 @deploy_options
 @canary_options
 @keep_failed_option
+@service_rollback_options
+@key_options
 @wait_option
 @click.option("--dry-run", is_flag=True, help="Print the plan and do nothing (the same as plan).")
 @click.option("-y", "--yes", "--force", "yes", is_flag=True, help="Don't ask, also not for prod.")
@@ -35,11 +40,29 @@ def run(
     yes: bool,
     keep_failed: bool,
     wait_s: float,
+    back: bool,
+    service: str,
+    key: str | None,
+    key_file: str | None,
+    reason: str,
+    environment: str,
+    max_retries: int,
     as_json: bool,
     directory: str,
     **options: Any,
 ) -> int:
-    """Bring the present version of the project live."""
+    """Bring the present version of the project live; with --rollback, take one service back to the version before."""
+    if back:
+        from nself_deploy.cli import service_rollback
+
+        given = read_key(key, key_file)
+        return service_rollback.rollback(
+            service, given, environment or target or "prod", reason, max_retries, directory, as_json=as_json
+        )
+    if service or key or key_file or environment or reason or max_retries:
+        raise UsageError(
+            "--service, --key, --env and --reason belong to --rollback.", "Add --rollback, or leave them out."
+        )
     from nself_deploy.cli import running
 
     flags = {**flags_of(options), "target": target}
@@ -80,10 +103,10 @@ def rollback(
     again from its record, with the very images it had, and proved like a deploy. Databases are not touched: what a
     migration changed stays changed.
     """
-    from nself_deploy.cli import running
+    from nself_deploy.cli import back
 
     flags = {**flags_of(options), "target": target}
-    return running.rollback(flags, directory, as_json=as_json, yes=yes, to=to, wait_s=wait_s)
+    return back.rollback(flags, directory, as_json=as_json, yes=yes, to=to, wait_s=wait_s)
 
 
 @click.command(short_help="Go on with a parked canary, or a deploy whose process died.")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from nself_deploy.app.inspect import CanaryStatus, RecoveryStatus, RunStatus, SlotStatus, Status
+from nself_deploy.app.replaying import Replay, RunReplay
 from nself_deploy.cli.output import Lines, printable
 from nself_deploy.core import forecast_words
 from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.document import PlanDocument
-from nself_deploy.core.forecast import Outlook
-from nself_deploy.core.plan import Change
+from nself_deploy.core.forecast import Outlook, outlook
+from nself_deploy.core.plan import Change, Plan
 
 
 def show_plan(plan: PlanDocument, lines: Lines) -> None:
@@ -27,6 +28,12 @@ def show_plan(plan: PlanDocument, lines: Lines) -> None:
         show_forecast(plan.forecast, lines)
     for step in plan.steps:
         lines.note(f"[{step.status.value}] {step.name}")
+
+
+def show_expected(plan: Plan, lines: Lines) -> None:
+    """The same of a plan."""
+    if (found := outlook(plan)) is not None:
+        show_forecast(found, lines)
 
 
 def show_forecast(found: Outlook, lines: Lines) -> None:
@@ -49,6 +56,8 @@ def show_status(found: Status, lines: Lines) -> None:
         lines.note(f"under way: {running.kind} of {running.release}, at {running.step!r}, by {found.holder}")
     elif running is not None:
         lines.note(f"{running.outcome}: {running.kind} of {running.release}, at {running.step!r}")
+        if running.outcome == "unfinished":
+            lines.list([f"users are there already; {running.error}", "-> nself deploy resume does the rest"])
         lines.table([(r.command, _way(r), r.why) for r in found.recovery])
     elif found.holder:
         lines.note(f"under way: {found.holder}")
@@ -102,6 +111,23 @@ def show_event(event: AuditEvent, lines: Lines) -> None:
                 lines.note(f"  {name:<14}  {printable(str(text))}")
 
 
+def show_replay(found: Replay, lines: Lines) -> None:
+    """One line for each run, and the first line that differs."""
+    for run in found.runs:
+        lines.note(f"{run.started_at}  {'identical' if run.identical else 'differs  '}  {_judged(run)}  {run.run}")
+        if run.difference is not None:
+            lines.note(f"  line {run.difference.line}")
+            lines.list([f"  decided:  {printable(run.difference.recorded)}"])
+            lines.list([f"  computed: {printable(run.difference.computed)}"])
+        if run.note:
+            lines.list([f"note: {run.note}"])
+
+
+def _judged(run: RunReplay) -> str:
+    verdict = f"{run.verdict or 'no verdict'}, " if run.identical else ""
+    return f"{verdict}{run.decisions} decisions from {run.requests} requests"
+
+
 def _split_words(split: str) -> str:
     return {"none": "where they always went", "plain": "the plain stack"}.get(split, split)
 
@@ -114,4 +140,5 @@ def _slot(slot: SlotStatus) -> tuple[str, ...]:
 
 def _run(run: RunStatus) -> str:
     error = f"  {run.error}" if run.error else ""
-    return f"{run.started_at}  {run.kind:<8}  {run.outcome:<11}  {run.release}{error}"
+    took = f"  {run.duration_s:.1f} s" if run.duration_s else ""
+    return f"{run.started_at}  {run.kind:<8}  {run.outcome:<11}  {run.release}{took}{error}"

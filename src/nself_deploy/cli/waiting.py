@@ -6,10 +6,10 @@ import asyncio
 
 import msgspec
 
-from nself_deploy.app.deploy import Result
 from nself_deploy.app.locking import held
 from nself_deploy.app.pausing import moment, wait_out
 from nself_deploy.app.recovery import recover
+from nself_deploy.app.result import Result
 from nself_deploy.app.world import World
 from nself_deploy.core.recovery import Wish
 

@@ -101,6 +101,8 @@ class Analysis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_soak_s: float = 900.0
     on_inconclusive: OnInconclusive = OnInconclusive.HOLD
     mode: Mode = Mode.ENFORCE
+    shield: bool = True
+    """Whether the live slot answers what fails on the candidate, where it is safe to ask again."""
 
     def __post_init__(self) -> None:
         _within("analysis.alpha", self.alpha, 1e-9, 0.2)

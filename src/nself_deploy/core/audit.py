@@ -128,7 +128,8 @@ def run_ended(run: Run, now: str, trigger: Trigger) -> AuditEvent:
         event_type=plan.kind.value,
         environment=plan.target,
         outcome=run.outcome.value if run.outcome else "",
-        reason=message if run.outcome is Outcome.INTERRUPTED else "",
+        service=plan.cause.service,
+        reason=message if run.outcome is Outcome.INTERRUPTED else plan.cause.reason,
         prior_version=plan.previous_release,
         error=message if run.outcome is Outcome.FAILED else "",
         triggered_by=trigger.value,
@@ -141,9 +142,15 @@ def run_ended(run: Run, now: str, trigger: Trigger) -> AuditEvent:
             "rolled_back": run.rolled_back,
             "duration_ms": max(round(seconds_between(run.started_at, now) * 1000), 0),
             "steps": steps,
+            **({"key": plan.cause.key} if plan.cause.key else {}),
         },
-        id=f"{run.id}-{plan.kind.value}",
+        id=event_id(run),
     )
+
+
+def event_id(run: Run) -> str:
+    """The id of the one event of a run's end."""
+    return f"{run.id}-{run.plan.kind.value}"
 
 
 def promoted(run: Run, by: str, reason: str, evidence: Sequence[str]) -> AuditEvent:

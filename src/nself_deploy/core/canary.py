@@ -13,14 +13,17 @@ from nself_deploy.core.acceptance import FAR, MIN_CLIENTS, needed_rate
 from nself_deploy.core.analysis import Analysis, Mode, OnInconclusive
 from nself_deploy.core.bake import Bake
 from nself_deploy.core.effects import Judge as JudgeEffect
-from nself_deploy.core.evidence import Evidence, Request, Side, Verdict
+from nself_deploy.core.evidence import Decision, Evidence, MetricEvidence, Request, Side, Verdict
 from nself_deploy.core.explanation import explain
 from nself_deploy.core.log_moves import Move
 from nself_deploy.core.log_position import LogPosition
+from nself_deploy.core.metrics_judge import MetricsJudge, explain_metrics, worst
 from nself_deploy.core.model import Slot, Split
+from nself_deploy.core.silence import Silence
 from nself_deploy.core.verdict import Judge
 from nself_deploy.core.windows import WINDOW_S
 
+NOT_SHOWN = "a metric is not shown to be good enough yet"
 LEAST_TIME = 2.0
 """A share that is reached late may still be kept this many times as long as planned."""
 
@@ -58,6 +61,13 @@ class Session(msgspec.Struct):
     bake_began_s: float = 0.0
     paused: int = 0
     """The share (percent) at which it made its last planned pause."""
+    metrics: MetricsJudge | None = None
+    """What is known from metrics of the user's own; None when there are none."""
+    silence: Silence = msgspec.field(default_factory=Silence)
+    recorded: int = 0
+    """Bytes of the judge's record up to here."""
+    unrecorded: bool = False
+    """Nothing is added to that record any more."""
 
     @classmethod
     def begin(
@@ -76,6 +86,23 @@ class Session(msgspec.Struct):
         """When it got it."""
         return max(0.0, self.moves[-1].until - self.began)
 
+    @property
+    def decision(self) -> Decision | None:
+        """What stands, whatever comes; the worse one when both judges have decided."""
+        found = [self.judge.decision, self.metrics.decision if self.metrics is not None else None]
+        verdict = worst(*(one.verdict for one in found if one is not None))
+        return next((one for one in found if one is not None and one.verdict is verdict), None)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What requests and metrics say together."""
+        return self.judge.verdict if self.metrics is None else worst(self.judge.verdict, self.metrics.verdict)
+
+    @property
+    def metrics_pass(self) -> bool:
+        """Whether each metric is shown to be good, now."""
+        return self.metrics is None or self.metrics.verdict is Verdict.PASS
+
     def moves_to(self, split: Split, now: float) -> None:
         """The router is about to get this split; said again after a kill, it may have got it in the meantime."""
         if self.moves[-1].split != split:
@@ -86,18 +113,21 @@ class Session(msgspec.Struct):
         last = self.moves[-1]
         if last.split == split and not last.until:
             self.moves[-1] = msgspec.structs.replace(last, until=now)
+            self.silence.begin(self.share_began_s)
 
     def feed(self, requests: tuple[Request, ...]) -> None:
         """Requests, as they are read: those under a share are judged, those of a release that has all are its bake."""
         for request in requests:
             if 0.0 < request.share < 1.0:
                 self.judge.request(request)
+                self.silence.request(request)
             elif self.bake is not None and request.share == 1.0 and request.at >= self.bake_began_s:
                 self.bake.request(msgspec.structs.replace(request, at=request.at - self.bake_began_s))
 
     def enter(self, at: float, hold_s: float) -> None:
         """A share begins to be judged, or goes on to be after a pause: there is time for it."""
         longest = self.judge.settings.max_soak_s
+        self.silence.begin(at)
         self.deadline_s = at + longest if at >= self.deadline_s else max(self.deadline_s, at + LEAST_TIME * hold_s)
 
 
@@ -116,35 +146,37 @@ class Way(StrEnum):
 
 def proved(session: Session, next_percent: int) -> bool:
     """Whether the candidate is shown to be good enough for its next share, whatever the time."""
-    return session.judge.accepted if next_percent == 100 else session.judge.may_grow(next_percent)
+    good = session.judge.accepted if next_percent == 100 else session.judge.may_grow(next_percent)
+    return good and session.metrics_pass
 
 
 def way(session: Session, hold_s: float, next_percent: int, at: float) -> tuple[Way, str]:
     """Where it goes at this time, and why."""
     judge, consent = session.judge, session.consent
-    held, decision = at - session.share_began_s >= hold_s, judge.decision
+    held, decision = at - session.share_began_s >= hold_s, session.decision
     if judge.settings.mode is Mode.OBSERVE:
         on = held or consent is not None
-        return (Way.ON, f"{judge.verdict}: it is only observed") if on else (Way.WAIT, "")
+        return (Way.ON, f"{session.verdict}: it is only observed") if on else (Way.WAIT, "")
     if decision is not None:
         return (Way.BACK if decision.verdict is Verdict.FAIL else Way.HOLD), decision.reason
     if consent is not None:
         return Way.ON, _by(consent, "pass" if proved(session, next_percent) else "inconclusive")
-    if held and next_percent < 100 and judge.may_grow(next_percent):
-        return Way.ON, f"{judge.verdict}: good enough for {next_percent} %"
-    if held and next_percent == 100 and judge.verdict is Verdict.PASS:
+    if held and next_percent < 100 and proved(session, next_percent):
+        return Way.ON, f"{session.verdict}: good enough for {next_percent} %"
+    if held and next_percent == 100 and session.verdict is Verdict.PASS:
         return Way.ON, "pass: it is shown to be good enough"
     if at < session.deadline_s:
         return Way.WAIT, ""
-    ends = Way.BACK if judge.settings.on_inconclusive is OnInconclusive.ROLLBACK else Way.STAY
-    return ends, "nothing was shown in the longest time that it is allowed"
+    blind = session.metrics is not None and session.metrics.blind  # nobody's fault but the measurement's
+    back = judge.settings.on_inconclusive is OnInconclusive.ROLLBACK and not blind
+    return Way.BACK if back else Way.STAY, "nothing was shown in the longest time that it is allowed"
 
 
 def pause_is_due(session: Session, effect: JudgeEffect, at: float) -> bool:
     """Whether the planned pause at this share begins; then that is remembered, for each is made once."""
     if effect.pause is None or session.paused == session.percent or session.consent is not None:
         return False
-    decided = session.judge.decision is not None and session.judge.settings.mode is Mode.ENFORCE
+    decided = session.decision is not None and session.judge.settings.mode is Mode.ENFORCE
     if decided or at - session.share_began_s < effect.hold_s:
         return False
     session.paused = session.percent
@@ -157,7 +189,23 @@ def _by(consent: Consent, verdict: str) -> str:
 
 def explained(session: Session) -> Evidence:
     """The verdict with all that it rests on, at the time of the last save."""
-    return explain(session.judge, session.judge.now)
+    judge, metrics = session.judge, session.metrics
+    found = explain(judge, judge.now)
+    if metrics is None:
+        return found
+    parts, decision, verdict = explain_metrics(metrics, metrics.now), session.decision, session.verdict
+    waits = [part.expected_s for part in parts if part.missing]
+    waits += [found.expected_s] if found.verdict is not Verdict.PASS else []
+    return msgspec.structs.replace(
+        found,
+        verdict=verdict,
+        final=decision is not None or verdict is Verdict.PASS or judge.now >= judge.settings.max_soak_s,
+        at=found.at if decision is None else decision.at,
+        reason=decision.reason if decision else found.reason if session.metrics_pass else NOT_SHOWN,
+        missing=() if decision else (*found.missing, *(words for part in parts for words in part.missing)),
+        expected_s=None if decision or None in waits else max((w for w in waits if w is not None), default=0.0),
+        metrics=parts,
+    )
 
 
 def evidence_words(found: Evidence) -> tuple[str, ...]:
@@ -168,6 +216,7 @@ def evidence_words(found: Evidence) -> tuple[str, ...]:
     if found.log_latency is not None:
         lines.append(f"evidence of later answers: {_log(found.log_latency)} of {_log(found.log_latency_needed)}")
     lines.append(f"proof that it is good enough: {_log(found.log_proof)} of {_log(found.log_proof_needed)}")
+    lines += [_metric(part) for part in found.metrics]
     lines += [f"missing: {words}" for words in found.missing]
     if found.expected_s:
         lines.append(f"expected in about {found.expected_s:.0f} s, at the present traffic")
@@ -177,7 +226,7 @@ def evidence_words(found: Evidence) -> tuple[str, ...]:
 def next_words(session: Session, effect: JudgeEffect) -> str:
     """What is missing for the next share, and how long that may take; empty when nothing is, or it is decided."""
     judge, percent = session.judge, effect.next_percent
-    if judge.decision is not None:
+    if session.decision is not None:
         return ""
     settings, last = judge.settings, percent == 100
     until = settings.soak_s if last else session.share_began_s + effect.hold_s
@@ -189,12 +238,13 @@ def next_words(session: Session, effect: JudgeEffect) -> str:
     missing = [f"{left:.0f} s of its time"] if left else []
     missing += [f"{more} good requests to the candidate"] if more else []
     missing += [f"{clients} clients on the candidate"] if clients > 0 else []
+    missing += [] if session.metrics_pass else ["a proof of each metric"]
     if not missing:
         return ""
     pace = _pace(judge)
     wait = max(left, max(more, clients) / pace) if pace else left
-    unknown = more >= FAR or (not pace and max(more, clients) > 0)
-    when = "without an end, at the present traffic" if unknown else f"in about {max(1.0, wait):.0f} s"
+    unknown = more >= FAR or (not pace and max(more, clients) > 0) or not session.metrics_pass
+    when = "when is not known" if unknown else f"in about {max(1.0, wait):.0f} s"
     return f"for {percent} %: {', '.join(missing)}; {when}"
 
 
@@ -209,7 +259,8 @@ def progress_words(session: Session) -> str:
     judge = session.judge
     ours, theirs, bad, their_bad = judge.requests
     seen = f"{bad} of {ours} requests failed, {their_bad} of {theirs} on the live slot"
-    return f"{session.percent} %, {judge.verdict}: {seen}"
+    measured = "" if session.metrics is None else f"; metrics: {session.metrics.verdict}"
+    return f"{session.percent} %, {session.verdict}: {seen}{measured}"
 
 
 def bake_words(bake: Bake) -> str:
@@ -231,6 +282,13 @@ def new_bake(analysis: Analysis, judge: Judge, seconds: float) -> Bake:
 def _side(side: Side) -> str:
     failed = f"{side.failed} failed, of {side.failed_clients} clients" if side.failed else "none failed"
     return f"{side.requests} requests of about {side.clients} clients, {failed} ({side.rate:.2%})"
+
+
+def _metric(part: MetricEvidence) -> str:
+    last = "not asked for yet" if part.at is None else f"{part.value:.4g}" if part.value is not None else part.detail
+    counts = ((part.good, "good"), (part.bad, "bad"), (part.between, "neither"), (part.no_data, "without data"))
+    seen = ", ".join(f"{count} {word}" for count, word in (*counts, (part.errors, "not measured")) if count)
+    return f"metric {part.name}: {last}; {part.wanted} is wanted" + (f" ({seen})" if seen else "")
 
 
 def _log(value: float) -> str:

@@ -31,9 +31,10 @@ def canary_of(settings: Settings, keys: AnalysisKeys | None, *, keep_failed: boo
         UsageError: shares that don't grow to 100, or a value that is out of range.
         ConfigError: the same in the project's file.
     """
-    stages = _stages(settings)
-    analysis = _analysis(settings, keys or AnalysisKeys(), sum(s.hold_s for s in stages))
-    return Canary(stages, analysis, keep_failed, Limit(settings.pause_expiry_s, settings.pause_then))
+    stages, keys = _stages(settings), keys or AnalysisKeys()
+    analysis = _analysis(settings, keys, sum(s.hold_s for s in stages))
+    metrics = tuple(written.metric for written in keys.metrics)
+    return Canary(stages, analysis, keep_failed, metrics, Limit(settings.pause_expiry_s, settings.pause_then))
 
 
 def _stages(settings: Settings) -> tuple[Stage, ...]:
@@ -121,6 +122,7 @@ def _analysis(settings: Settings, keys: AnalysisKeys, planned_s: float) -> Analy
             max_soak_s=LONGEST * soak_s if keys.max_soak is None else float(keys.max_soak),
             on_inconclusive=keys.on_inconclusive,
             mode=keys.mode,
+            shield=keys.shield,
         )
     except ValueError as error:
         if given and "slo_error_rate" in str(error):

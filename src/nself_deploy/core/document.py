@@ -73,7 +73,7 @@ def step_line(state: StepState) -> StepLine:
 
 def run_document(run: Run, before: tuple[StepLine, ...] = (), duration_ms: int = 0) -> Document:
     """The document of a run; `before` are steps from before the plan (building images)."""
-    plan, success = run.plan, run.outcome is Outcome.DONE
+    plan, success = run.plan, run.outcome is Outcome.DONE or run.left
     return Document(
         target=plan.target,
         strategy=plan.strategy.value,
@@ -83,8 +83,8 @@ def run_document(run: Run, before: tuple[StepLine, ...] = (), duration_ms: int =
         duration_ms=duration_ms,
         success=success,
         rolled_back=run.rolled_back,
-        final_percent=run.percent if run.ended or run.waits else 0,
-        error=_error(run),
+        final_percent=run.percent if run.ended or run.waits or run.left else 0,
+        error="" if success else _error(run),
         verdict=_verdict(run),
     )
 
@@ -92,7 +92,7 @@ def run_document(run: Run, before: tuple[StepLine, ...] = (), duration_ms: int =
 def _error(run: Run) -> str:
     if run.parking is not None:
         return run.parking.reason
-    return "" if run.outcome is Outcome.DONE or run.failure is None else run.failure.message
+    return "" if run.failure is None else run.failure.message
 
 
 def _verdict(run: Run) -> str | None:
@@ -171,7 +171,7 @@ def exit_status(run: Run) -> Exit:
     """The exit status of a finished (or stuck) run."""
     if run.waits:
         return Exit.PARKED
-    if run.outcome is Outcome.DONE:
+    if run.outcome is Outcome.DONE or run.left:
         return Exit.OK
     if run.outcome is Outcome.INTERRUPTED:
         return Exit.INTERRUPTED

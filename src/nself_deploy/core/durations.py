@@ -14,6 +14,10 @@ SYNTAX = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$|^[0-9]+(\.[0-9]+)?$"
 """What `parse_duration` takes as text, for the JSON Schema."""
 
 
+class Duration(float):
+    """Seconds; written as `30s`, `5m`, `1h`, `500ms` or a number of seconds."""
+
+
 def parse_duration(value: object) -> float:
     """The seconds of a duration: text such as `30s` or `1h30m`, or a number of seconds.
 

@@ -6,6 +6,9 @@ from enum import StrEnum
 
 import msgspec
 
+RULES = 1
+"""Version of the rules by which verdicts are made."""
+
 
 class Verdict(StrEnum):
     """What is known about a candidate."""
@@ -44,19 +47,26 @@ class Trouble(StrEnum):
     RESTARTED = "restarted"
     OUT_OF_MEMORY = "out of memory"
     UNHEALTHY = "unhealthy"
+    SILENT = "silent"
+    """Requests wait for the candidate. That proves nothing yet, but explains why it has so few in the log."""
+    HANGING = "hanging"
 
 
 class Incident(msgspec.Struct, frozen=True):
-    """Something that happened to a container."""
+    """Something that happened to a container, or to all of the candidate's."""
 
     at: float
     candidate: bool
     trouble: Trouble
     container: str = ""
+    detail: str = ""
+    """What else there is to say."""
 
     @property
     def says(self) -> str:
         """It in words."""
+        if self.trouble in (Trouble.SILENT, Trouble.HANGING):
+            return f"the candidate {_TROUBLES[self.trouble]}: {self.detail}"
         return f"the candidate's container {self.container}".rstrip() + f" {_TROUBLES[self.trouble]}"
 
 
@@ -64,6 +74,8 @@ _TROUBLES = {
     Trouble.RESTARTED: "stopped and was restarted",
     Trouble.OUT_OF_MEMORY: "was killed because it used too much memory",
     Trouble.UNHEALTHY: "is unhealthy",
+    Trouble.SILENT: "does not answer",
+    Trouble.HANGING: "hangs",
 }
 
 
@@ -86,6 +98,28 @@ class Side(msgspec.Struct, frozen=True):
     """Clients whose first error in this deployment was there."""
     rate: float
     """Failed requests of one client within ten seconds count once."""
+
+
+class MetricEvidence(msgspec.Struct, frozen=True):
+    """A metric's part in the verdict, and what it rests on."""
+
+    name: str
+    verdict: Verdict
+    wanted: str
+    good: int
+    bad: int
+    between: int
+    no_data: int
+    errors: int
+    value: float | None = None
+    """The last one; None when the last answer had none."""
+    detail: str = ""
+    """Why there is none."""
+    at: float | None = None
+    missing: tuple[str, ...] = ()
+    """What a promotion still needs, in words."""
+    expected_s: float | None = None
+    """Seconds until it may have that, if all goes well; None when it is decided."""
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -116,5 +150,7 @@ class Evidence(msgspec.Struct, frozen=True):
     """What a promotion still needs, in words."""
     expected_s: float | None = None
     """Seconds until a promotion is possible, at the traffic seen; None when that can't be said."""
-    rules: int = 1
+    metrics: tuple[MetricEvidence, ...] = ()
+    """What metrics of the user's own have shown."""
+    rules: int = RULES
     """Version of the rules."""

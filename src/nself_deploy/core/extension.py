@@ -5,19 +5,25 @@ from __future__ import annotations
 import ipaddress
 import re
 import typing
+from enum import StrEnum
 from typing import Annotated, Any
 
 import msgspec
 
 from nself_deploy.core.analysis import Mode, OnInconclusive, Unit
+from nself_deploy.core.durations import Duration
+from nself_deploy.core.metrics import MetricKeys, Prometheus
 from nself_deploy.core.model import Activate, Protocol, Role, Strategy
 from nself_deploy.core.pauses import Then
 
 KEY = "x-nself-deploy"
 
 
-class Duration(float):
-    """Seconds; written as `30s`, `5m`, `1h`, `500ms` or a number of seconds."""
+class SplitBy(StrEnum):
+    """By what requests are split."""
+
+    STICKY = "sticky"
+    RANDOM = "random"
 
 
 def _lasting(low: str, high: str, text: str) -> msgspec.Meta:
@@ -34,6 +40,9 @@ _NAME = r"^[a-zA-Z0-9._-]+$"
 _HOST = r"^([A-Za-z0-9*._-]{1,253})?$"
 _STEPS = r"^ *([0-9]+|auto)(:[0-9a-z.]+){0,2} *(, *[0-9]+(:[0-9a-z.]+){0,2} *)*$"
 _QUANTILE = r"^p[0-9]{1,2}(\.[0-9]{1,2})?$"
+_WORD = r"^[A-Za-z0-9._~-]{16,36}$"
+_HEADER = r"^([A-Za-z][A-Za-z0-9-]{0,63})?$"
+_COOKIE = r"^[A-Za-z0-9_]{0,64}$"
 _STICKY = r"^(client|random|cookie:[A-Za-z0-9_]{1,64})$"
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -109,8 +118,23 @@ class LatencyKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     warmup: Annotated[Duration | None, _lasting("0s", "1h", "Not compared in the beginning; default: 30s.")] = None
 
 
+class OverrideKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How testers say which version they want, while two share the traffic: `candidate:WORD` or `live:WORD`."""
+
+    word: Annotated[
+        str,
+        msgspec.Meta(
+            description="What only testers know: 16 to 36 letters, digits and `.`, `_`, `~`, `-`.",
+            extra_json_schema={"pattern": _WORD},
+            examples=["${SHOP_TESTERS:?}"],
+        ),
+    ]
+    header: Annotated[str, _text("The header in which they say it.", pattern=_HEADER, examples=["X-Shop-Slot"])] = ""
+    cookie: Annotated[str, _text("The cookie in which they say it.", pattern=_COOKIE, examples=["shop_slot"])] = ""
+
+
 class AnalysisKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a canary is judged by the requests of its users."""
+    """How a canary is judged: by the requests of its users, and by metrics of your own."""
 
     alpha: Annotated[float, _text("The probability that a healthy candidate is rolled back, at most.")] = 0.001
     beta: Annotated[float, _text("The probability that an unacceptable one is promoted, at most.")] = 0.05
@@ -132,6 +156,21 @@ class AnalysisKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         OnInconclusive, _text("What happens then: a person decides, or the candidate is removed.")
     ] = OnInconclusive.HOLD
     mode: Annotated[Mode, _text("`observe`: everything is recorded, nothing acts.")] = Mode.ENFORCE
+    prometheus: Annotated[Prometheus | None, _text("Who answers the queries of `metrics`.")] = None
+    metrics: Annotated[tuple[MetricKeys, ...], _text("What is asked for beside the requests themselves.")] = ()
+    shield: Annotated[
+        bool, _text("The live version answers what fails on the candidate, where it is safe to ask again.")
+    ] = True
+
+
+class BreakerKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When rollbacks of one service that go in circles are stopped. In force from the next deploy on."""
+
+    rollbacks: Annotated[int, msgspec.Meta(ge=1, le=100, description="So many within the window go through.")] = 3
+    window: Annotated[Duration | None, _lasting("1m", "1d", "The window; default: 1h.")] = None
+    cooldown: Annotated[
+        Duration | None, _lasting("1m", "1d", "How long all are refused before one is let through; default: 1h.")
+    ] = None
 
 
 class ProjectKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -180,18 +219,28 @@ class ProjectKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _text("What is done when it is over; `promote` and `resume` give nothing to a candidate without proof."),
     ] = None
     analysis: Annotated[AnalysisKeys | None, _text("How a canary is judged.")] = None
+    breaker: Annotated[BreakerKeys | None, _text("When rollbacks that go in circles are stopped.")] = None
     sticky: (
         Annotated[
             str,
             _text(
                 "What one client is while two versions share the traffic: `client` (address and user agent), "
-                "`random` (each request is one), or `cookie:NAME`.",
+                "`random` (each request is one), or `cookie:NAME` (the split gives each a cookie of that name, which "
+                "your application must not use).",
                 pattern=_STICKY,
-                examples=["cookie:sid"],
+                examples=["cookie:shop_split"],
             ),
         ]
         | None
     ) = None
+    keep_releases: (
+        Annotated[
+            int, msgspec.Meta(ge=2, le=1000, description="How many releases are kept, with their images; default: 10.")
+        ]
+        | None
+    ) = None
+    split: Annotated[SplitBy | None, _text("`random` is another way to write `sticky: random`.")] = None
+    override: Annotated[OverrideKeys | None, _text("How testers reach the version that they want.")] = None
     subnet_pool: Annotated[
         str | None,
         _text("Private IPv4 range from which the slots' networks get their /24 each.", examples=["10.213.0.0/16"]),
@@ -246,6 +295,18 @@ def check_subnet_pool(text: str) -> str:
     if not 8 <= pool.prefixlen <= 22:
         raise ValueError(f"{text} is too {'large' if pool.prefixlen < 8 else 'small'}: /8 to /22 is possible")
     return text
+
+
+def check_override(keys: OverrideKeys) -> None:
+    """Refuse one that nobody could use, or that somebody could guess. The word is not repeated.
+
+    Raises:
+        ValueError: says so in words.
+    """
+    if not re.fullmatch(_WORD, keys.word):
+        raise ValueError("the word of `override` is not 16 to 36 letters, digits and `.`, `_`, `~`, `-`")
+    if not keys.header and not keys.cookie:
+        raise ValueError("`override` names neither a header nor a cookie")
 
 
 def check_sticky(text: str) -> str:

@@ -9,33 +9,27 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
-from nself_deploy.core.durations import format_duration, parse_duration
-from nself_deploy.core.extension import KEY, Duration, Extension, ProjectKeys, ServiceKeys, bounds, check_subnet_pool
+from nself_deploy.core.durations import Duration, format_duration, parse_duration
+from nself_deploy.core.extension import (
+    KEY,
+    Extension,
+    ProjectKeys,
+    ServiceKeys,
+    SplitBy,
+    bounds,
+    check_override,
+    check_subnet_pool,
+)
+from nself_deploy.core.key_places import KeyPath, Locate, nowhere, where
+from nself_deploy.core.metrics_check import check_metrics
 from nself_deploy.errors import ConfigError
 
-KeyPath = tuple[str | int, ...]
-Locate = Callable[[KeyPath], str]
-"""From a key path in the Compose model to `docker-compose.yml:12`, the place where it is written."""
-
 T = TypeVar("T", bound=msgspec.Struct)
-
-
-def nowhere(_path: KeyPath) -> str:
-    """A `Locate` that knows no files: the key path alone."""
-    return ""
-
-
-def where(locate: Locate, path: KeyPath) -> str:
-    """`docker-compose.yml:12: x-nself-deploy.health_timeout`, for the `where` of an error."""
-    dotted = ""
-    for part in path:
-        dotted += f"[{part}]" if isinstance(part, int) else f".{part}" if dotted else part
-    return ": ".join(text for text in (locate(path), dotted) if text)
 
 
 def read_extension(model: Mapping[str, Any], locate: Locate = nowhere) -> Extension:
@@ -68,6 +62,21 @@ def _check_project(keys: ProjectKeys, locate: Locate) -> None:
             "Keep one of `service` and `host`.",
             where=where(locate, (KEY, "router")),
         )
+    if keys.analysis is not None:
+        check_metrics(keys.analysis, (KEY, "analysis"), locate)
+    if keys.split is SplitBy.RANDOM and keys.sticky not in (None, "random"):
+        raise ConfigError(
+            f"`split: random` and `sticky: {keys.sticky}` exclude each other.",
+            "Keep one of them.",
+            where=where(locate, (KEY, "split")),
+        )
+    if keys.override is not None:
+        try:
+            check_override(keys.override)
+        except ValueError as error:
+            at = where(locate, (KEY, "override"))
+            remedy = "Give testers a word and a header or a cookie to say it in."
+            raise ConfigError(f"{error}.", remedy, where=at) from None
     if keys.subnet_pool is not None:
         try:
             check_subnet_pool(keys.subnet_pool)
@@ -76,7 +85,12 @@ def _check_project(keys: ProjectKeys, locate: Locate) -> None:
             raise ConfigError(f"{error}.", "Write a private range, e.g. 10.213.0.0/16.", where=at) from None
 
 
-def _read(kind: type[T], raw: object, path: KeyPath, locate: Locate) -> T:
+def _read(kind: type[T], raw: object, path: KeyPath, locate: Locate = nowhere) -> T:
+    """Read one mapping strictly; nothing at all is its defaults.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type or a value out of range; `where` names file, line and key.
+    """
     if raw is None:
         return kind()
     if not isinstance(raw, Mapping):
@@ -97,7 +111,13 @@ def _refuse_control_characters(value: object, path: KeyPath, locate: Locate) -> 
     for key, item in items:
         _refuse_control_characters(item, (*path, key), locate)
     if isinstance(value, str) and not value.isprintable():
-        raise ConfigError(f"{value!r} has control characters.", "Write it on one line.", where=where(locate, path))
+        shown = _masked(value, path)
+        raise ConfigError(f"{shown!r} has control characters.", "Write it on one line.", where=where(locate, path))
+
+
+def _masked(value: object, path: Sequence[str | int]) -> object:
+    """The value as an error may repeat it: testers' word stays theirs."""
+    return "***" if path and path[-1] == "word" else value
 
 
 def unescape(value: Any) -> Any:
@@ -121,6 +141,10 @@ def _check_durations(keys: msgspec.Struct, raw: Any, path: KeyPath, locate: Loca
         value = getattr(keys, name)
         if isinstance(value, msgspec.Struct):
             _check_durations(value, raw[name], (*path, name), locate)
+        if isinstance(value, tuple):
+            for index, item in enumerate(value):
+                if isinstance(item, msgspec.Struct):
+                    _check_durations(item, raw[name][index], (*path, name, index), locate)
         if name in limits and value is not None and name in raw:
             low, high = limits[name]
             if value and not parse_duration(low) <= value <= parse_duration(high):
@@ -163,7 +187,7 @@ def _config_error(message: str, kind: type[msgspec.Struct], raw: Any, path: KeyP
     value = raw
     for step in steps:
         value = value[step]
-    return ConfigError(*_explain(what, value, kind, steps), where=where(locate, (*path, *steps)))
+    return ConfigError(*_explain(what, _masked(value, steps), kind, steps), where=where(locate, (*path, *steps)))
 
 
 def _explain(what: str, value: object, kind: type[msgspec.Struct], steps: list[str | int]) -> tuple[str, str]:

@@ -22,6 +22,7 @@ from nself_deploy.core.evidence import Request
 from nself_deploy.core.log_clock import LogClock, Tick
 from nself_deploy.core.log_moves import Move, Spell, spells
 from nself_deploy.core.model import Slot
+from nself_deploy.core.nginx_split import ASKED
 
 LINE_LIMIT = 64 << 10
 """Bytes; nginx writes less than a tenth of that."""
@@ -236,7 +237,7 @@ _NO_SPELL = Spell(0.0, 0.0, 0.0, {})
 
 def _misplaced(line: Line, spell: Spell) -> Other:
     """Why a line has no side."""
-    if not line.route or not line.slot:
+    if not line.route or not line.slot or line.bucket in ASKED:
         return Other.NOT_OURS
     if line.slot not in _SLOTS or not (len(line.bucket) == 2 and line.bucket.isascii() and line.bucket.isdigit()):
         return Other.NOT_UNDERSTOOD

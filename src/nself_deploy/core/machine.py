@@ -127,6 +127,12 @@ class Run(msgspec.Struct, frozen=True):
         undone = {u.key for u in self.undo}
         return any(f"undo:{k}" in undone for k in moved)
 
+    @property
+    def left(self) -> bool:
+        """Whether users are where they should be, and the rest can't be done now: the next command does it."""
+        step = self.current() if self.phase is Phase.FORWARD else None
+        return self.failure is not None and step is not None and step.stays
+
     def current(self) -> Step | None:
         """The step that is under way; the one that a parked run waits in."""
         if self.phase is Phase.PARKING:
@@ -239,7 +245,8 @@ def _failed(run: Run, failure: Failure, seconds: float) -> tuple[Run, tuple[Effe
         return _end(run), ()
     status = StepStatus.UNHEALTHY if failure.unhealthy else StepStatus.FAILED
     run = _mark(run, step.key, status, seconds, failure.message)
-    if run.phase is not Phase.FORWARD or run.committed:
+    stays = step.stays and failure.exit_status != Exit.FAILED
+    if run.phase is not Phase.FORWARD or run.committed or stays:
         # Nothing to turn back to: the run stays unfinished, and the next command goes on from here.
         return msgspec.structs.replace(run, failure=run.failure or failure), ()
     return _turn_back(msgspec.structs.replace(run, failure=failure, outcome=Outcome.FAILED))

@@ -69,6 +69,8 @@ class Split(msgspec.Struct, frozen=True):
     base: Slot
     candidate: Slot | None = None
     percent: int = 0
+    shielded: bool = False
+    """Whether the base answers what fails on the candidate, where it is safe to ask again."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.percent <= 100:
@@ -77,11 +79,15 @@ class Split(msgspec.Struct, frozen=True):
             raise ValueError("a split without a candidate has 0 percent, and one with a candidate has more")
         if self.candidate is self.base:
             raise ValueError("base and candidate of a split are two slots")
+        if self.shielded and not 0 < self.percent < 100:
+            raise ValueError("only a candidate with a part of the requests can be shielded")
 
     @property
     def name(self) -> str:
-        """The name of its directory, e.g. `blue` or `blue-green-10`."""
-        return self.base.value if self.candidate is None else f"{self.base}-{self.candidate}-{self.percent}"
+        """The name of its directory, e.g. `blue`, `blue-green-10` or `blue-green-10-shielded`."""
+        if self.candidate is None:
+            return self.base.value
+        return f"{self.base}-{self.candidate}-{self.percent}" + ("-shielded" if self.shielded else "")
 
     @classmethod
     def all_to(cls, slot: Slot) -> Split:
@@ -98,8 +104,8 @@ class Split(msgspec.Struct, frozen=True):
         parts = name.split("-")
         if len(parts) == 1:
             return cls(Slot(parts[0]))
-        if len(parts) == 3 and parts[2].isdigit():
-            return cls(Slot(parts[0]), Slot(parts[1]), int(parts[2]))
+        if 3 <= len(parts) <= 4 and parts[2].isdigit() and parts[3:] in ([], ["shielded"]):
+            return cls(Slot(parts[0]), Slot(parts[1]), int(parts[2]), len(parts) == 4)
         raise ValueError(f"{name!r} is not a split")
 
     def percent_of(self, slot: Slot) -> int:

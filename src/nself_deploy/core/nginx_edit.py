@@ -15,7 +15,7 @@ from nself_deploy.core.model import Route
 from nself_deploy.core.nginx_config import Config, Sources
 from nself_deploy.core.nginx_location import LocationEditor
 from nself_deploy.core.nginx_names import Names, names_of
-from nself_deploy.core.nginx_shield import own_retries
+from nself_deploy.core.nginx_shield import answers_are_ours
 from nself_deploy.core.nginx_surroundings import Surroundings
 from nself_deploy.core.nginx_targets import Finder, Services, Target
 from nself_deploy.core.nginx_text import Change, FileEdit, Writer, apply
@@ -46,18 +46,25 @@ class FoundRoutes:
     warnings: tuple[str, ...]
     needs_default_access_log: bool
     """The files name no access log at http level, so nginx's own default has to be repeated beside ours."""
-    own_retries: bool = False
-    """The files say when nginx asks another server; see `TreeSpec.shield_answers`."""
+    shield_answers: bool = False
+    """What `TreeSpec.shield_answers` may be."""
 
 
 def plan_edit(
-    sources: Sources, services: Services, project: str, directory: str, nginx_version: tuple[int, ...] = ()
+    sources: Sources,
+    services: Services,
+    project: str,
+    directory: str,
+    nginx_version: tuple[int, ...] = (),
+    *,
+    cookie: bool = False,
 ) -> EditPlan:
     """The change of the user's files; empty edits when nothing is left to do.
 
     Args:
         directory: our directory as nginx sees it.
         nginx_version: of the router, empty when unknown.
+        cookie: the split gives clients a cookie.
 
     Raises:
         ConfigError: a file is not valid.
@@ -66,7 +73,7 @@ def plan_edit(
     names = names_of(project)
     finder = Finder(config, services, names, directory, keeps_idle=nginx_version >= _IDLE_BY_DEFAULT)
     problems = [*finder.problems]
-    surroundings = Surroundings(config, names, directory, Writer(config))
+    surroundings = Surroundings(config, names, directory, Writer(config), cookie=cookie)
     changes = _location_changes(config, names, finder.targets, problems)
     try:
         changes += _groups(config, finder)
@@ -87,7 +94,9 @@ def plan_edit(
     return EditPlan(edits, routes, tuple(dict.fromkeys(warnings)), tuple(problems))
 
 
-def find_routes(sources: Sources, services: Services, project: str, directory: str) -> FoundRoutes:
+def find_routes(
+    sources: Sources, services: Services, project: str, directory: str, *, cookie: bool = False
+) -> FoundRoutes:
     """The routes of files that `plan_edit` has changed (or a person, the same way).
 
     Raises:
@@ -97,7 +106,7 @@ def find_routes(sources: Sources, services: Services, project: str, directory: s
     names = names_of(project)
     finder = Finder(config, services, names, directory)
     problems = [*finder.problems]
-    surroundings = Surroundings(config, names, directory, Writer(config))
+    surroundings = Surroundings(config, names, directory, Writer(config), cookie=cookie)
     done = [target for target in finder.targets if target.done]
     problems += [
         ConfigError(
@@ -114,7 +123,7 @@ def find_routes(sources: Sources, services: Services, project: str, directory: s
         tuple(problems),
         tuple(finder.warnings),
         surroundings.needs_default_access_log(),
-        own_retries(config),
+        answers_are_ours(config, [target.line for target in done]),
     )
 
 

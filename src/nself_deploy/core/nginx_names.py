@@ -72,13 +72,58 @@ class Names(msgspec.Struct, frozen=True):
 
     @property
     def bucket(self) -> str:
-        """Two digits: the hundredth of the clients."""
+        """Two digits: the hundredth of the clients; a word when a tester chose the slot."""
         return f"${self.prefix}_bucket"
+
+    @property
+    def hundredth(self) -> str:
+        """The same, where testers may choose the slot: the bucket that a request has otherwise."""
+        return f"${self.prefix}_hundredth"
+
+    @property
+    def asked(self) -> str:
+        """The bucket by the testers' cookie."""
+        return f"${self.prefix}_asked"
 
     @property
     def client(self) -> str:
         """What a client is, when it is a cookie."""
         return f"${self.prefix}_client"
+
+    @property
+    def offered(self) -> str:
+        """The value that this request would get in a cookie; empty when it can't keep one."""
+        return f"${self.prefix}_offered"
+
+    @property
+    def given(self) -> str:
+        """The value that this request gets in a cookie; empty when it has one."""
+        return f"${self.prefix}_given"
+
+    @property
+    def newcomer(self) -> str:
+        """What a client without a cookie is."""
+        return f"${self.prefix}_newcomer"
+
+    @property
+    def forwarded(self) -> str:
+        """The flag Secure, when the proxy before us says that it was asked over TLS."""
+        return f"${self.prefix}_forwarded"
+
+    @property
+    def secure(self) -> str:
+        """The flag Secure, when the request came over TLS."""
+        return f"${self.prefix}_secure"
+
+    @property
+    def new_cookie(self) -> str:
+        """The cookie with its flags."""
+        return f"${self.prefix}_new_cookie"
+
+    @property
+    def set_cookie(self) -> str:
+        """The same for a request that has a slot, else empty."""
+        return f"${self.prefix}_set_cookie"
 
     @property
     def client_parts(self) -> tuple[str, str, str]:
@@ -99,6 +144,16 @@ class Names(msgspec.Struct, frozen=True):
     def logged(self) -> str:
         """Whether this request goes into our access log."""
         return f"${self.prefix}_logged"
+
+    @property
+    def shield_flag(self) -> str:
+        """The file that is there while the request's slot is shielded; empty while our access log isn't kept."""
+        return f"${self.prefix}_shield_flag"
+
+    @property
+    def shielded(self) -> str:
+        """`-shielded` while the request's slot is helped by the other one; empty otherwise."""
+        return f"${self.prefix}_shielded"
 
     @property
     def nothing(self) -> str:
@@ -137,6 +192,10 @@ class Names(msgspec.Struct, frozen=True):
     def upstream(self, key: str, slot: Slot) -> str:
         """The upstream of a route in a slot."""
         return f"{self.stem(key)}_{slot.value}"
+
+    def shielded_upstream(self, key: str, slot: Slot) -> str:
+        """The same with the other slot's servers as its backup."""
+        return f"{self.upstream(key, slot)}_shielded"
 
     def stem(self, key: str) -> str:
         """Name of a route: readable, shortened with a hash where it would be too long for nginx."""

@@ -9,7 +9,7 @@ from nself_deploy.core.nginx_config import Block, Config
 from nself_deploy.core.nginx_names import Names, quoted
 from nself_deploy.core.nginx_targets import PASSES, Target
 from nself_deploy.core.nginx_text import Change, Writer
-from nself_deploy.core.nginx_tree import HTTP, LIMIT, LINK, LOG, SERVER
+from nself_deploy.core.nginx_tree import COOKIE, HTTP, LIMIT, LINK, LOG, SERVER
 from nself_deploy.errors import ConfigError
 
 _SAFE_RELOAD = (1, 27, 4)
@@ -19,11 +19,12 @@ _LEVELS = ("server", "location", "if", "limit_except")
 class Surroundings:
     """The http and server levels around routes."""
 
-    def __init__(self, config: Config, names: Names, directory: str, writer: Writer) -> None:
+    def __init__(self, config: Config, names: Names, directory: str, writer: Writer, *, cookie: bool = False) -> None:
         self._config = config
         self._names = names
         self._directory = directory
         self._writer = writer
+        self._cookie = cookie
 
     def changes(self, lines: Iterable[Block]) -> list[Change]:
         """What is missing around the pass lines with routes.
@@ -50,6 +51,10 @@ class Surroundings:
             changes += self._unhidden(
                 server, "limit_conn", LIMIT, "the limit_conn line here hides the counter of requests in flight"
             )
+            if self._cookie:
+                changes += self._unhidden(
+                    server, "add_header", COOKIE, "the add_header line here hides the cookie that the split gives"
+                )
         return changes
 
     def missing(self, lines: Iterable[Block]) -> list[ConfigError]:
@@ -172,7 +177,7 @@ class Surroundings:
         changes = []
         for level in [server, *(b for b in server.walk() if b.name in _LEVELS)]:
             lines = level.find(directive)
-            if not lines or self._included(level, name):
+            if not lines or self._included(level, name) or _merged(level, directive):
                 continue
             if any(block.args[:1] == ["off"] for block in lines):
                 changes.append(
@@ -185,6 +190,11 @@ class Surroundings:
             else:
                 changes.append(self._writer.after(lines[-1].node, self._include(name), reason))
         return changes
+
+
+def _merged(level: Block, directive: str) -> bool:
+    """Whether lines of this level hide none of those around them (nginx 1.29.3 can be told so, of headers)."""
+    return any(b.args == ["merge"] for b in level.effective(f"{directive}_inherit"))
 
 
 def servers_around(lines: Iterable[Block]) -> list[Block]:

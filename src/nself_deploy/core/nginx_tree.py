@@ -4,13 +4,15 @@
     server.conf  included in each `server {}` with a route: decides the slot of a request, once
     log.conf     our access-log line; included again where the user's own `access_log` would hide it
     limit.conf   the in-flight counter; included again where the user's own `limit_conn` would hide it
+    cookie.conf  the cookie that the split gives, if it does; again where the user's own `add_header` would hide it
+    override.conf  private, if there is one: how testers choose a slot (see nginx_split)
     probe.conf   private: what only nself-deploy may ask (see nginx_probe)
     tree.conf    the fingerprint of the others, as the running nginx answers it
 
 They are read through `<directory>/tree`, a link to the directory of one version of them, so that a change of all files
 is one rename. Every name that nginx sees begins with `nself_<project>`, so that one nginx can serve several projects.
 A request belongs to one slot from its first look at the flag files to its end: internal redirects and subrequests
-don't decide again. Nothing that a client sends names a slot.
+don't decide again. Nothing that a client sends names a slot, but for the word that testers have.
 """
 
 from __future__ import annotations
@@ -22,29 +24,41 @@ from collections.abc import Iterable, Mapping
 from nself_deploy.core.model import Slot, Split
 from nself_deploy.core.nginx_names import LOG_FIELDS, MIN_VERSION, Names, names_of, quoted, route_key
 from nself_deploy.core.nginx_probe import probe_conf
-from nself_deploy.core.nginx_shield import backups, retried_answers, unforgotten
+from nself_deploy.core.nginx_shield import SHIELD_DIR, SHIELDED, backups, retried_answers
+from nself_deploy.core.nginx_split import (
+    BUCKETS,
+    CANDIDATE,
+    LIVE,
+    cookie_line,
+    gives_cookie,
+    override_lines,
+    split_lines,
+)
 from nself_deploy.core.routing import TreeSpec, Upstream
 from nself_deploy.errors import ConfigError
 
 HTTP, SERVER, LOG, LIMIT, PROBE, TREE = (f"{name}.conf" for name in ("http", "server", "log", "limit", "probe", "tree"))
+COOKIE, OVERRIDE = "cookie.conf", "override.conf"
 LINK = "tree"
 """Below our directory: the link through which nginx reads the files."""
 RECORDING = "recording"
 """Below our directory: the file that is there while our access log is kept."""
-PRIVATE = frozenset({PROBE})
-"""Files that contain the secret: mode 0600."""
-BUCKETS = 100
+PRIVATE = frozenset({PROBE, OVERRIDE})
+"""Files that contain a secret: mode 0600."""
 _FLAG_DIRS = {Slot.GREEN: "g", Slot.PLAIN: "p"}
 _IDLE_S = 2
 _SECRET = re.compile(r"[0-9a-f]{32,}")
 
 __all__ = [
+    "BUCKETS",
+    "COOKIE",
     "HTTP",
     "LIMIT",
     "LINK",
     "LOG",
     "LOG_FIELDS",
     "MIN_VERSION",
+    "OVERRIDE",
     "PRIVATE",
     "PROBE",
     "SERVER",
@@ -72,8 +86,11 @@ def compile_tree(spec: TreeSpec) -> dict[str, str]:
         SERVER: _server(spec, names, slots),
         LOG: f"{_HEAD}access_log {quoted(spec.log_directory + '/access.log')} {names.log_format} if={names.logged};\n",
         LIMIT: f"{_HEAD}limit_conn {names.zone} 65535;\n",
+        COOKIE: _HEAD + cookie_line(spec, names),
         PROBE: _HEAD + probe_conf(spec, names, slots),
     }
+    if spec.override:
+        files[OVERRIDE] = "\n".join([_HEAD.rstrip(), *override_lines(spec, names), ""])
     return {**files, TREE: f'{_HEAD}return 200 "{fingerprint(files)}\\n";\n'}
 
 
@@ -91,9 +108,15 @@ def bucket_slot(split: Split, bucket: int) -> Slot:
 
 
 def split_files(split: Split) -> list[str]:
-    """The flag files of a split, below `splits/<Split.name>/`: `g/NN` for green, `p/NN` for plain, none for blue."""
-    found = ((bucket, bucket_slot(split, bucket)) for bucket in range(BUCKETS))
-    return [f"{_FLAG_DIRS[slot]}/{bucket:02d}" for bucket, slot in found if slot in _FLAG_DIRS]
+    """The flag files of a split, below `splits/<Split.name>/`: `g/NN` for green, `p/NN` for plain, none for blue.
+
+    Two more are for testers: the slot that they mean by candidate and by live, which is the only one where one is.
+    `s/<slot>` is there when what fails on that slot is answered by the other one.
+    """
+    found = {f"{bucket:02d}": bucket_slot(split, bucket) for bucket in range(BUCKETS)}
+    found |= {CANDIDATE: bucket_slot(split, 0), LIVE: bucket_slot(split, BUCKETS - 1)}
+    shield = [f"{SHIELD_DIR}/{split.candidate}"] if split.shielded else []
+    return [f"{_FLAG_DIRS[slot]}/{bucket}" for bucket, slot in found.items() if slot in _FLAG_DIRS] + shield
 
 
 def slots_of(upstreams: Iterable[Upstream]) -> tuple[Slot, ...]:
@@ -128,60 +151,32 @@ def _check(spec: TreeSpec) -> None:
 
 
 def _http(spec: TreeSpec, names: Names, slots: tuple[Slot, ...]) -> str:
-    who, maps = _client(spec.sticky, names)
+    shield = quoted(f"{spec.directory}/current/{SHIELD_DIR}/", names.slot)
     lines = [
         f"{_HEAD}# Included once in http {{}}. The files below {spec.directory}/current decide where requests go.",
         "",
-        *maps,
         f'map "" {names.slot} {{ default ""; }}',
         f'map "" {names.recorded} {{ default ""; }}',
+        f'map "" {names.shielded} {{ default ""; }}',
         f'map "" {names.nothing} {{ default ""; }}',
+        "# Looked for only while our log is kept, as it is for each canary: that saves a look at the disk otherwise.",
+        f'map {names.recorded} {names.shield_flag} {{ default ""; 1 {shield}; }}',
         "",
-        "# Which hundredth of the clients a request belongs to.",
-        *_buckets("$request_id" if spec.sticky == "random" else who, names.bucket),
-        "# A pseudonym of the client for our log: six digits that can't be turned back into an address.",
+        *split_lines(spec, names, included(spec.directory, OVERRIDE)),
     ]
-    salt = hashlib.sha256(f"client {spec.secret}".encode()).hexdigest()[:16]
-    for number, variable in enumerate(names.client_parts):
-        lines += _buckets(f"{salt}{number}{who}", variable)
     lines += _upstreams(spec, names, slots)
     lines += [
         "# Requests in flight per slot, in shared memory: name and size never change.",
         f"limit_conn_zone {names.slot} zone={names.zone}:1m;",
         f"limit_req_zone {names.nothing} zone={names.free_zone}:64k rate=1000r/s;",
         f"include {included(spec.directory, LIMIT)};",
+        *([f"include {included(spec.directory, COOKIE)};"] if gives_cookie(spec.sticky) else []),
         "",
         *_log(spec, names),
         "",
         f"include {included(spec.directory, PROBE)};",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _client(sticky: str, names: Names) -> tuple[str, list[str]]:
-    """What stands for a client (text with variables), and the maps that this needs."""
-    address = "$remote_addr$http_user_agent"
-    if not sticky.startswith("cookie:"):
-        if sticky not in ("client", "random"):
-            raise ConfigError(f"sticky is {sticky!r}.", "Use client, random, or cookie:<name>.")
-        return address, []
-    cookie = sticky.removeprefix("cookie:")
-    if not re.fullmatch(r"[A-Za-z0-9_]+", cookie):
-        raise ConfigError(f"nginx can't read a cookie named {cookie!r}.", "Use one of letters, digits and underscores.")
-    lines = [
-        "# A client is its cookie, or its address and browser while it has none.",
-        f'map $cookie_{cookie} {names.client} {{ "" "{address}"; default $cookie_{cookie}; }}',
-        "",
-    ]
-    return names.client, lines
-
-
-def _buckets(key: str, variable: str) -> list[str]:
-    rows = [
-        " ".join(f"1% {bucket:02d};" for bucket in range(start, min(start + 10, BUCKETS - 1)))
-        for start in range(0, BUCKETS, 10)
-    ]
-    return [f'split_clients "{key}" {variable} {{', *(f"    {row}" for row in rows), f"    * {BUCKETS - 1};", "}", ""]
 
 
 def _upstreams(spec: TreeSpec, names: Names, slots: tuple[Slot, ...]) -> list[str]:
@@ -195,18 +190,25 @@ def _upstreams(spec: TreeSpec, names: Names, slots: tuple[Slot, ...]) -> list[st
         used = {slot: names.upstream(key, slot) if upstream.servers.get(slot) else names.nowhere for slot in slots}
         for slot in slots:
             if upstream.servers.get(slot):
-                lines += [f"upstream {used[slot]} {{", *_servers(spec, upstream, slot), "}"]
+                lines += [f"upstream {used[slot]} {{", *_servers(upstream, slot), "}"]
         choices = [f"    {slot} {name};" for slot, name in used.items()]
-        lines += [f"map {names.slot} {names.variable(key)} {{", *choices, f"    default {names.nowhere};", "}", ""]
+        for slot, name in used.items():
+            helping = backups(upstream, slot)
+            helped = names.shielded_upstream(key, slot) if helping else name
+            if helping:
+                lines += [f"upstream {helped} {{", *_servers(upstream, slot, helping), "}"]
+            choices.append(f"    {slot}{SHIELDED} {helped};")
+        asked = f'"{names.slot}{names.shielded}"'
+        lines += [f"map {asked} {names.variable(key)} {{", *choices, f"    default {names.nowhere};", "}", ""]
     return lines
 
 
-def _servers(spec: TreeSpec, upstream: Upstream, slot: Slot) -> list[str]:
-    # A replica that refuses is left alone for one second only: it may be back at once.
+def _servers(upstream: Upstream, slot: Slot, helping: tuple[str, ...] = ()) -> list[str]:
+    # A replica that refuses is left alone for one second only: it may be back at once. One that is helped never is: the
+    # candidate has to be asked each time, or the evidence would end with its first error.
     marks = " max_fails=1 fail_timeout=1s" if len(upstream.servers[slot]) > 1 else ""
-    if unforgotten(spec, slot):
+    if helping:
         marks = " max_fails=0"
-    helping = backups(spec, upstream, slot)
     for server in (*upstream.servers[slot], *helping):
         if not re.fullmatch(r"[0-9a-fA-F.:\[\]]+:\d{1,5}", server):
             raise ConfigError(f"{server!r} is not address:port.", "This is a fault of nself-deploy: please report it.")
@@ -272,4 +274,5 @@ def _server(spec: TreeSpec, names: Names, slots: tuple[Slot, ...]) -> str:
     flag = quoted(f"{spec.directory}/{RECORDING}")
     lines.append(f"if (-f {flag}) {{ set {names.recorded} 1; }}")
     lines.append(f'if ({names.slot} = "") {{ set {names.slot} {Slot.BLUE}; }}')
+    lines.append(f"if (-f {names.shield_flag}) {{ set {names.shielded} {SHIELDED}; }}")
     return "\n".join(lines) + "\n"

@@ -11,6 +11,7 @@ import msgspec
 
 from nself_deploy.core import effects as do
 from nself_deploy.core.analysis import Analysis
+from nself_deploy.core.metrics import Metric
 from nself_deploy.core.model import Activate, Project, Release, Role, Slot, Split, Strategy
 from nself_deploy.core.traffic import Traffic
 
@@ -37,6 +38,9 @@ class Step(msgspec.Struct, frozen=True):
     """Done anew, with all that follows, when a run that was not committed is finished by another process."""
     once: bool = False
     """But not this one, when it was done already."""
+    stays: bool = False
+    """Users stay where they are when it can't be done for another reason than the slot's health: the next command does
+    it, and what follows."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -80,6 +84,19 @@ class Timing(msgspec.Struct, frozen=True):
     """How long a new release is watched while it serves everybody, before the old one is retired; 0: not."""
 
 
+class Cause(msgspec.Struct, frozen=True):
+    """Why a rollback was asked for, for the audit trail."""
+
+    service: str = ""
+    """The one service that it is about; empty: all of them."""
+    reason: str = ""
+    key: str = ""
+    """Name of the deploy key that allowed it; empty when a person asked."""
+
+
+NO_CAUSE = Cause()
+
+
 class Plan(msgspec.Struct, frozen=True):
     """What will be done, and why."""
 
@@ -100,10 +117,13 @@ class Plan(msgspec.Struct, frozen=True):
     """Whether the containers of a candidate that failed are kept, for a person to look at."""
     analysis: Analysis | None = None
     """How the candidate is judged; None when it is not."""
+    metrics: tuple[Metric, ...] = ()
+    """What is asked for while it is judged, beside its users' requests."""
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
     traffic: Traffic | None = None
     """What users asked for lately; None when that is not known, or not needed."""
+    cause: Cause = NO_CAUSE
 
     @property
     def judged(self) -> bool:
@@ -232,7 +252,8 @@ def _switch(release: Release, facts: Facts, to: Slot, timing: Timing) -> tuple[S
     singletons = any(s.activate is Activate.ON_LIVE for s in release.apps())
     watch = do.WatchLive(release.id, to, timing.watch_s)
     bakes = timing.bake_s > 0 and old is not None and not warm
-    steps.append(Step("watch", f"Health check {to} with the traffic on", watch, commits=not (singletons or bakes)))
+    name, last = f"Health check {to} with the traffic on", not (singletons or bakes)
+    steps.append(Step("watch", name, watch, commits=last, stays=warm))
     if bakes:
         steps.append(Step("bake", f"Bake {to}", do.Bake(to, timing.bake_s), commits=not singletons))
     if singletons:
@@ -245,6 +266,7 @@ def _switch(release: Release, facts: Facts, to: Slot, timing: Timing) -> tuple[S
                 _hand_over(stop, start),
                 undo=(back,) if old else (),
                 commits=True,
+                stays=warm,
             )
         )
     return (*steps, *_retire(release, facts, to, timing))

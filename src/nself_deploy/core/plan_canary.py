@@ -11,6 +11,7 @@ from nself_deploy.core import effects as do
 from nself_deploy.core.analysis import Analysis
 from nself_deploy.core.durations import format_duration
 from nself_deploy.core.expectation import auto_percent, needed_requests
+from nself_deploy.core.metrics import Metric
 from nself_deploy.core.model import Project, Release, Slot, Split, Strategy
 from nself_deploy.core.pauses import Limit
 from nself_deploy.core.plan import Change, Facts, Plan, Step, Timing, plan_blue_green
@@ -38,6 +39,7 @@ class Canary(msgspec.Struct, frozen=True):
     """Growing, the last one 100 %."""
     analysis: Analysis
     keep_failed: bool = False
+    metrics: tuple[Metric, ...] = ()
     pause: Limit = Limit(0.0)
     """How long a pause lasts, and what is done then; 0 seconds: until somebody decides."""
     traffic: Traffic | None = None
@@ -76,6 +78,7 @@ def plan_canary(project: Project, release: Release, facts: Facts, timing: Timing
         analysis=canary.analysis,
         traffic=canary.traffic,
         warnings=(*base.warnings, *warnings),
+        metrics=canary.metrics,
         changes=tuple(_in_shares(change, canary, live, to) for change in base.changes),
     )
 
@@ -113,7 +116,7 @@ def _chosen(canary: Canary) -> tuple[Canary, tuple[str, ...]]:
 def _stages(canary: Canary, live: Slot, to: Slot, undo: tuple[Step, ...]) -> Iterator[Step]:
     for stage, following in pairwise(canary.stages):
         share = stage.percent
-        move = do.MoveTraffic(Split(live, to, share))
+        move = do.MoveTraffic(Split(live, to, share, canary.analysis.shield))
         yield Step(f"split:{share}", f"Move {share} % to {to}", move, undo=undo, moves_traffic=True, once=True)
         judge = do.Judge(to, share, stage.hold_s, following.percent, canary.pause if stage.pause else None)
         yield Step(f"judge:{share}", f"Judge {to} at {share} %", judge, once=True)
@@ -140,9 +143,11 @@ def _in_shares(change: Change, canary: Canary, live: Slot, to: Slot) -> Change:
             else "100 %"
             for s in stages
         )
-        proof = (
-            f"longer while it lacks proof (about {needed_requests(objective)} good requests to it); back when it fails"
-        )
+        needed = f"about {needed_requests(objective)} good requests to it"
+        needed += "".join(f", good values of {metric.name}" for metric in canary.metrics)
+        proof = f"longer while it lacks proof ({needed}); back when it fails"
+        if canary.analysis.shield:
+            proof += f"; meanwhile {live} answers what fails on {to}, where it is safe to ask again"
         return Change("~", f"split, from {live} to {to}: {shares}", proof)
     if "never touched by blue-green" in change.reason:
         return msgspec.structs.replace(change, reason="never touched by a canary")

@@ -10,7 +10,8 @@ import msgspec
 
 from nself_deploy.core import service_facts as facts
 from nself_deploy.core.extension import KEY, Extension, ProbeKeys, ServiceKeys
-from nself_deploy.core.extension_reader import Locate, nowhere, unescape, where
+from nself_deploy.core.extension_reader import unescape
+from nself_deploy.core.key_places import Locate, nowhere, where
 from nself_deploy.core.model import (
     Activate,
     HostRouter,

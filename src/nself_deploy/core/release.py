@@ -118,7 +118,7 @@ def fingerprint(
     The order of keys doesn't matter, nor do host ports, build settings, image names, or how a deploy is timed.
     """
     content = {
-        "services": {name: _identity(service) for name, service in services.items()},
+        "services": {name: identity(service) for name, service in services.items()},
         "images": {name: image.id for name, image in images.items()},
         "networks": dict(networks),
         "volumes": dict(volumes),
@@ -170,7 +170,8 @@ def behaviour(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**kept, "deploy": deploy} if deploy else kept
 
 
-def _identity(service: Service) -> dict[str, Any]:
+def identity(service: Service) -> dict[str, Any]:
+    """What of a service's configuration makes another release when it changes."""
     attached = service.config.get("networks") or {}
     return {
         "role": service.role.value,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from nself_deploy.core.extension import KEY, Extension
-from nself_deploy.core.extension_reader import Locate, nowhere, where
+from nself_deploy.core.key_places import Locate, nowhere, where
 from nself_deploy.core.model import Role
 from nself_deploy.core.router_role import find_router
 from nself_deploy.core.service_facts import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from nself_deploy.core.extension import KEY, Extension
-from nself_deploy.core.extension_reader import Locate, nowhere, where
+from nself_deploy.core.key_places import Locate, nowhere, where
 from nself_deploy.core.model import Role, Route
 from nself_deploy.core.nginx_names import route_key
 from nself_deploy.core.roles import RoleChoice

@@ -15,6 +15,15 @@ class Upstream(msgspec.Struct, frozen=True):
     """Slot -> `address:port` of each replica, in replica order. `plain` only while a plain stack is adopted."""
 
 
+class Override(msgspec.Struct, frozen=True):
+    """How a tester chooses the slot of a request: a header or cookie that says `candidate:WORD` or `live:WORD`."""
+
+    word: str
+    """What only testers know: 16 to 36 characters."""
+    header: str = ""
+    cookie: str = ""
+
+
 class TreeSpec(msgspec.Struct, frozen=True):
     """All that goes into the generated nginx files; equal specs give equal files."""
 
@@ -29,11 +38,11 @@ class TreeSpec(msgspec.Struct, frozen=True):
     secret: str
     """Path token of the probe server: at least 32 hexadecimal digits."""
     sticky: str = "client"
-    """What a client is: `client` (address + user agent), `random` (each request), or `cookie:<name>`."""
+    """What a client is: `client` (address + user agent), `random` (each request), or `cookie:<name>`: one that the
+    split itself gives."""
+    override: Override | None = None
     default_access_log: str = ""
     """nginx's own `access_log` arguments to repeat at http level, when the user's files name none there."""
-    shield: Slot | None = None
-    """The candidate while it is shielded: what fails there is tried again on the other slot, if that is safe."""
     shield_answers: bool = False
-    """Whether the shield also catches answers with 500, 502, 503 and 504, not only connections that fail. Only where
-    the user's files don't say themselves when nginx tries again."""
+    """Whether a shield also catches answers with 500, 502, 503 and 504, not only connections that fail. Only where
+    nothing but routes is concerned, and the user's files don't say themselves when nginx tries again."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from nself_deploy.core.durations import SYNTAX, format_duration
-from nself_deploy.core.extension import KEY, Duration, ProjectKeys, ServiceKeys, bounds
+from nself_deploy.core.durations import SYNTAX, Duration, format_duration
+from nself_deploy.core.extension import KEY, ProjectKeys, ServiceKeys, bounds
 from nself_deploy.core.settings import DEFAULTS
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -127,8 +127,13 @@ def _chapters() -> Iterator[tuple[type[msgspec.Struct], str]]:
         "HoldKeys": "analysis.hold",
         "GraceKeys": "analysis.hold.grace",
         "LatencyKeys": "analysis.latency",
+        "Prometheus": "analysis.prometheus",
+        "MetricKeys": "analysis.metrics[]",
+        "Condition": "analysis.metrics[].success",
+        "OverrideKeys": "override",
+        "BreakerKeys": "breaker",
     }
-    for kind in _structs(ProjectKeys):
+    for kind in dict.fromkeys(_structs(ProjectKeys)):
         yield kind, f"`{KEY}.{names[kind.__name__]}`"
     yield ServiceKeys, f"Services: `services.<name>.{KEY}`"
     for kind in _structs(ServiceKeys):

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from nself_deploy.core.durations import format_duration, parse_duration
-from nself_deploy.core.extension import Duration, ProjectKeys, bounds, check_sticky, check_subnet_pool
+from nself_deploy.core.durations import Duration, format_duration, parse_duration
+from nself_deploy.core.extension import ProjectKeys, SplitBy, bounds, check_sticky, check_subnet_pool
 from nself_deploy.core.model import Strategy
 from nself_deploy.core.pauses import Then
 from nself_deploy.errors import UsageError
@@ -262,6 +262,8 @@ def _candidates(
         yield flags[field], "flag", kind.flag
     if kind.environment and env.get(kind.environment, "").strip():
         yield env[kind.environment].strip(), f"environment {kind.environment}", kind.environment
+    if field == "sticky" and project is not None and project.split is SplitBy.RANDOM:
+        yield "random", source, f"{source}: x-nself-deploy.split"
     if kind.project and (value := _key(project, kind.project)) is not None:
         yield value, source, f"{source}: x-nself-deploy.{kind.project}"
 

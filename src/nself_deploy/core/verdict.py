@@ -27,6 +27,8 @@ _LOG_SPLIT_NEEDED = -log(SPLIT_ALPHA)
 _BURST_S = 10
 _INCIDENT_GRACE_S = 5.0
 _INCIDENT_MEMORY_S = 60.0
+_LACK_GRACE_S, _SILENCE_S = 5.0, 15.0
+"""A candidate that lacks clients is given so long: they may wait for it; and so long from when they are known to."""
 _QUIET_S = 128
 """After so many seconds without an event, nothing is left that time alone would change second by second."""
 
@@ -69,6 +71,10 @@ class Judge(msgspec.Struct):
     crossed_failed: int = 0
     incident: Incident | None = None
     live_incident_at: float | None = None
+    lacking_at: float | None = None
+    """Since when the candidate has far too few clients."""
+    silent_at: float | None = None
+    """Since when requests are known to wait for it, without a good answer."""
     decision: Decision | None = None
 
     @classmethod
@@ -118,6 +124,8 @@ class Judge(msgspec.Struct):
         self.requests[side] += 1
         self.requests[2 + side] += request.failed
         self._split(request)
+        if request.candidate and not request.failed:
+            self.silent_at = None
         if request.candidate:
             self.trials.add(request.client, failed=request.failed)
         self._latency(request)
@@ -137,7 +145,9 @@ class Judge(msgspec.Struct):
         self.advance(incident.at)
         if not incident.candidate:
             self.live_incident_at = self.now
-        elif self.decision is None and incident.trouble is Trouble.OUT_OF_MEMORY:
+        elif incident.trouble is Trouble.SILENT:
+            self.silent_at = self.now if self.silent_at is None else self.silent_at
+        elif self.decision is None and incident.trouble in (Trouble.OUT_OF_MEMORY, Trouble.HANGING):
             self._decide(Verdict.FAIL, self.now, incident.says)
         elif self.incident is None:
             self.incident = msgspec.structs.replace(incident, at=self.now)
@@ -180,6 +190,10 @@ class Judge(msgspec.Struct):
         """What waited for a time that has come."""
         if self.incident is not None and at >= self.incident.at + _INCIDENT_GRACE_S:
             self._judge_incident(self.incident, self.incident.at + _INCIDENT_GRACE_S)
+        if self.lacking_at is not None:
+            waits = 0.0 if self.silent_at is None else self.silent_at + _SILENCE_S
+            if at >= max(self.lacking_at + _LACK_GRACE_S, waits):
+                self._decide(Verdict.INVALID, self.now, self._split_reason(self.share))
         if self.crossed_at is not None:
             grace = self.settings.hold.grace
             enough = self.absolute.failed - self.crossed_failed >= grace.errors
@@ -198,9 +212,19 @@ class Judge(msgspec.Struct):
         if not self.random_split:
             return
         self.split.add(request.client, request.share, candidate=request.candidate)
-        if self.split.log_value >= _LOG_SPLIT_NEEDED:
-            reason = f"the candidate did not get the {request.share:.0%} of the clients that it was given"
-            self._decide(Verdict.INVALID, self.now, reason)
+        split = self.split
+        if split.log_value < _LOG_SPLIT_NEEDED:
+            self.lacking_at = None
+            return
+        given = request.share * (split.candidate + split.live)
+        if split.candidate < given / 4 or (split.candidate < given and self.silent_at is not None):
+            self.lacking_at = self.now if self.lacking_at is None else self.lacking_at  # perhaps they wait for it
+        elif self.lacking_at is None:
+            self._decide(Verdict.INVALID, self.now, self._split_reason(request.share))
+
+    @staticmethod
+    def _split_reason(share: float) -> str:
+        return f"the candidate did not get the {share:.0%} of the clients that it was given"
 
     def _latency(self, request: Request) -> None:
         if self.latency is None or request.seconds is None or request.failed:

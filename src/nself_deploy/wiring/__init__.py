@@ -13,18 +13,14 @@ import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nself_deploy.adapters.docker_client import DockerClient
-from nself_deploy.adapters.docker_lock import DockerLock
-from nself_deploy.adapters.docker_lock_volumes import LockVolumes
 from nself_deploy.adapters.durable_files import write_atomic
 from nself_deploy.adapters.journal import Journal
+from nself_deploy.adapters.judge_record import RecordFiles
 from nself_deploy.adapters.lock import FileLock
-from nself_deploy.adapters.project_files import find_project_files, write_override
-from nself_deploy.adapters.release_files import ReleaseFiles
 from nself_deploy.adapters.state_files import StateFiles
 from nself_deploy.adapters.system import (
     LocalMachine,
@@ -36,17 +32,20 @@ from nself_deploy.adapters.system import (
     lock_owner,
     user_name,
 )
-from nself_deploy.app.planning import Wanted
-from nself_deploy.app.ports import Clock, Engine
+from nself_deploy.app.ports import Clock, Engine, Metrics
 from nself_deploy.app.world import World
-from nself_deploy.core.canary_settings import canary_of
 from nself_deploy.core.effects import KeepWarm
 from nself_deploy.core.model import Project, Slot
 from nself_deploy.core.plan import Plan, Timing
-from nself_deploy.core.plan_canary import Canary
+from nself_deploy.core.retention import KEEP
 from nself_deploy.core.settings import Settings, resolve_settings
 from nself_deploy.errors import ConfigError, NselfError, UsageError
-from nself_deploy.wiring.reading import Read, read
+
+if TYPE_CHECKING:
+    from nself_deploy.adapters.docker_client import DockerClient
+    from nself_deploy.app.planning import Wanted
+    from nself_deploy.core.plan_canary import Canary
+    from nself_deploy.wiring.reading import Read
 
 
 @dataclass
@@ -65,6 +64,8 @@ class Opened:
 
     def wanted(self, *, keep_failed: bool = False) -> Wanted:
         """How a release takes over."""
+        from nself_deploy.app.planning import Wanted
+
         canary = msgspec.structs.replace(self.canary, keep_failed=keep_failed)
         return Wanted(self.settings.strategy, self.timing, self.settings.target, canary)
 
@@ -73,6 +74,8 @@ class Files:
     """The files of ours in a project."""
 
     def __init__(self, root: Path) -> None:
+        from nself_deploy.adapters.release_files import ReleaseFiles
+
         self._root = root
         self._releases = ReleaseFiles(root)
 
@@ -84,12 +87,20 @@ class Files:
         """Where it is, or would be."""
         return self._releases.slot_file(release_id, slot)
 
+    def forget_release(self, release_id: str) -> None:
+        """Remove what was written for a release."""
+        self._releases.forget_release(release_id)
+
     def write_override(self, model: dict[str, Any]) -> str:
         """The generated override; its path."""
+        from nself_deploy.adapters.project_files import write_override
+
         return str(write_override(self._root, model, os.environ))
 
     def override_files(self) -> tuple[str, ...]:
         """The generated override, if it has been written."""
+        from nself_deploy.adapters.project_files import find_project_files
+
         override = find_project_files(self._root, os.environ).override
         return (override,) if override else ()
 
@@ -145,7 +156,16 @@ def check_flags(flags: Mapping[str, object]) -> Settings:
 
 def open_store(directory: str) -> Journal:
     """The journal of a project, to read."""
+    from nself_deploy.adapters.project_files import find_project_files
+
     return Journal.open(find_project_files(directory, os.environ).root, create=False)
+
+
+def judge_records(directory: str) -> RecordFiles:
+    """The records of a project's judges."""
+    from nself_deploy.adapters.project_files import find_project_files
+
+    return RecordFiles(Path(find_project_files(directory, os.environ).root))
 
 
 @contextlib.asynccontextmanager
@@ -157,16 +177,14 @@ async def open_world(
     Raises:
         ConfigError: something in its files is wrong, or `init` has not been run.
     """
+    from nself_deploy.adapters.docker_client import DockerClient
+    from nself_deploy.core.canary_settings import canary_of
+    from nself_deploy.wiring.reading import read
     from nself_deploy.wiring.router import open_router
 
     source = await read(directory, flags)
     settings = source.settings
-    if settings.target != "local" and os.environ.get(f"NSELF_DEPLOY_HOST_{settings.target.upper()}"):
-        raise UsageError(
-            f"NSELF_DEPLOY_HOST_{settings.target.upper()} names another host; this version deploys to the engine "
-            "that the docker command uses.",
-            "Set DOCKER_HOST, or unset the variable.",
-        )
+    refuse_other_host(settings.target)
     canary = canary_of(settings, source.extension.project.analysis)
     engine = LazyEngine(settings.subnet_pool)
     root = Path(source.found.root)
@@ -177,8 +195,9 @@ async def open_world(
             "Run nself deploy init, which says what is missing.",
             where=source.locate(()),
         )
-    actor = f"{user_name()}@{host_name()}"
-    with contextlib.closing(store or Journal.open(root, create=write, actor=actor)) as journal:
+    with contextlib.closing(store or Journal.open(root, create=write, actor=actor())) as journal:
+        if write:
+            _remember(journal, source, routed.project)
         client = DockerClient()
         try:
             yield Opened(await _world(root, source, engine, routed, journal, client), settings, canary)
@@ -187,8 +206,38 @@ async def open_world(
             await engine.close()
 
 
+def refuse_other_host(target: str) -> None:
+    """UsageError when the environment names another host for a target."""
+    if target != "local" and os.environ.get(f"NSELF_DEPLOY_HOST_{target.upper()}"):
+        raise UsageError(
+            f"NSELF_DEPLOY_HOST_{target.upper()} names another host; this version deploys to the engine "
+            "that the docker command uses.",
+            "Set DOCKER_HOST, or unset the variable.",
+        )
+
+
+def actor() -> str:
+    """Who acts, for the audit trail."""
+    return f"{user_name()}@{host_name()}"
+
+
+def _remember(journal: Journal, source: Read, project: Project) -> None:
+    """Keep what a rollback needs to know of the project's files."""
+    from nself_deploy.core.breaker_settings import rules_of
+    from nself_deploy.core.remembered import KEY, remembered
+
+    assert project.router is not None
+    known = remembered(project.name, project.router, resolve_settings({}, {}, source.extension.project))
+    text = msgspec.json.encode(known).decode()
+    if journal.meta(KEY) != text:
+        journal.set_meta(KEY, text)
+    journal.guards.keep_rules(rules_of(source.extension.project.breaker))
+
+
 async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Journal, client: DockerClient) -> World:
     from nself_deploy.adapters.compose import DockerCompose
+    from nself_deploy.adapters.docker_lock import DockerLock
+    from nself_deploy.adapters.docker_lock_volumes import LockVolumes
     from nself_deploy.adapters.probe import HttpProber
     from nself_deploy.wiring.logs import recent_log, request_logs
 
@@ -212,7 +261,20 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
         request_log=request_logs(root),
         recent_log=recent_log(root),
         boot=boot_id(),
+        metrics=_metrics(source, root),
+        judge_records=RecordFiles(root),
+        keep_releases=source.extension.project.keep_releases or KEEP,
     )
+
+
+def _metrics(source: Read, root: Path) -> Metrics | None:
+    """Who answers the queries of metrics, if somebody is named."""
+    keys = source.extension.project.analysis
+    if keys is None or keys.prometheus is None:
+        return None
+    from nself_deploy.adapters.prometheus import PrometheusMetrics
+
+    return PrometheusMetrics(keys.prometheus, str(root))
 
 
 def keep_traceback(directory: str, text: str) -> str:

@@ -11,7 +11,8 @@ from nself_deploy.adapters.compose import DockerCompose
 from nself_deploy.adapters.project_files import ProjectFiles, find_project_files
 from nself_deploy.adapters.yaml_positions import Positions
 from nself_deploy.core.extension import Extension
-from nself_deploy.core.extension_reader import Locate, read_extension
+from nself_deploy.core.extension_reader import read_extension
+from nself_deploy.core.key_places import Locate
 from nself_deploy.core.settings import Settings, resolve_settings
 
 

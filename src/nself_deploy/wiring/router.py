@@ -14,6 +14,7 @@ from nself_deploy.adapters.nginx import NginxRouter
 from nself_deploy.adapters.nginx_files import NginxFiles
 from nself_deploy.adapters.project_files import added_router
 from nself_deploy.app.ports import Engine
+from nself_deploy.core.extension import ProjectKeys
 from nself_deploy.core.extension_reader import unescape
 from nself_deploy.core.model import (
     ROUTER_DIR_IN_CONTAINER,
@@ -26,10 +27,11 @@ from nself_deploy.core.model import (
 )
 from nself_deploy.core.nginx_edit import FoundRoutes, Services, Sources, find_routes
 from nself_deploy.core.nginx_ports import check_probe_port
+from nself_deploy.core.nginx_split import gives_cookie
 from nself_deploy.core.project import build_project, services_of
 from nself_deploy.core.roles import Roles, infer_roles
 from nself_deploy.core.router_role import router_config_mounts
-from nself_deploy.core.routing import TreeSpec
+from nself_deploy.core.routing import Override, TreeSpec
 from nself_deploy.core.settings import Settings
 from nself_deploy.errors import ConfigError, NselfError
 from nself_deploy.wiring.reading import Read
@@ -117,7 +119,8 @@ async def open_router(source: Read, engine: Any, settings: Settings) -> Routed:
             where=source.locate(()),
         )
     name = str(source.model.get("name") or "")
-    found = find_routes(side.sources, side.services, name, side.directory)
+    cookie = gives_cookie(settings.sticky)
+    found = find_routes(side.sources, side.services, name, side.directory, cookie=cookie)
     _refuse(found)
     project = build_project(
         source.model,
@@ -134,10 +137,10 @@ async def open_router(source: Read, engine: Any, settings: Settings) -> Routed:
     assert router is not None
     check_probe_port(side.sources, router.probe_port or (ROUTER_PROBE_PORT if router.service else 0))
     project = msgspec.structs.replace(project, warnings=(*project.warnings, *found.warnings))
-    return _routed(project, engine, settings, found)
+    return _routed(project, engine, settings, found, override_of(source.extension.project))
 
 
-def _routed(project: Project, engine: Any, settings: Settings, found: FoundRoutes) -> Routed:
+def _routed(project: Project, engine: Any, settings: Settings, found: FoundRoutes, override: Override | None) -> Routed:
     assert project.router is not None
     get: Callable[[], Engine] = engine.get
     router = NginxRouter(Path(project.root, ROUTER_DIR), project.router, project.name, get)
@@ -147,13 +150,19 @@ def _routed(project: Project, engine: Any, settings: Settings, found: FoundRoute
     async def tree() -> TreeSpec:
         log = await _default_log(router) if found.needs_default_access_log else ""
         spec = router.base_spec(sticky=settings.sticky, default_access_log=log)
-        spec = msgspec.structs.replace(spec, shield_answers=not found.own_retries)
+        spec = msgspec.structs.replace(spec, shield_answers=found.shield_answers, override=override)
         if not shares_host:
             return spec
         port = spec.probe_listen.rpartition(":")[2]
         return msgspec.structs.replace(spec, probe_listen=f"127.0.0.1:{port}")
 
     return Routed(project, router, tree)
+
+
+def override_of(keys: ProjectKeys) -> Override | None:
+    """How testers choose a slot, if the project lets them."""
+    wish = keys.override
+    return Override(wish.word, wish.header, wish.cookie) if wish else None
 
 
 async def _default_log(router: NginxRouter) -> str:

@@ -14,6 +14,7 @@ from nself_deploy.adapters.project_files import plan_override, write_override
 from nself_deploy.core import added_router as added
 from nself_deploy.core.model import ROUTER_DIR_IN_CONTAINER, Role
 from nself_deploy.core.nginx_edit import EditPlan, Services, Sources, plan_edit
+from nself_deploy.core.nginx_split import gives_cookie
 from nself_deploy.core.project import services_of
 from nself_deploy.core.roles import Roles, infer_roles
 from nself_deploy.errors import ConfigError, RouterError
@@ -62,7 +63,8 @@ async def prepare(directory: str) -> Setup:
         version = await nginx_version(source, side, engine)
     finally:
         await engine.close()
-    edit = plan_edit(side.sources, side.services, name, side.directory, version)
+    cookie = gives_cookie(source.settings.sticky)
+    edit = plan_edit(side.sources, side.services, name, side.directory, version, cookie=cookie)
     if not edit.routes and not edit.problems and not source.extension.project.routes:
         raise _nothing_routed(source, side)
     return Setup(root, edit, override.path, notes, side.files)

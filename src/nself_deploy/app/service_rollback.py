@@ -1,0 +1,188 @@
+"""Rolling back one service: which release that is, whether it may be, and what others can read about it meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from nself_deploy.app import breaker
+from nself_deploy.app.breaker import BreakerStore
+from nself_deploy.app.result import Result
+from nself_deploy.app.world import Store, World
+from nself_deploy.core.audit import AuditEvent, event_id
+from nself_deploy.core.breaker import Refused, Turn, TurnOutcome
+from nself_deploy.core.machine import Outcome, Run
+from nself_deploy.core.model import Release, Slot
+from nself_deploy.core.moments import Moment
+from nself_deploy.core.plan import Kind
+from nself_deploy.core.recovery import Wish
+from nself_deploy.core.rollback import STATUS, Request, RollbackUIState, ServiceRollback, key_of
+from nself_deploy.core.service_release import prior_release, version_of, with_service
+from nself_deploy.core.slot_records import live_slot
+from nself_deploy.errors import StateFileError, UsageError
+
+HISTORY = 200
+"""Runs that are looked at for a prior version."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What a rollback of a service goes from and to."""
+
+    live: Release
+    to: Release
+    origin: str
+    """The service's version now."""
+    version: str
+    """The one that it goes back to."""
+    since: str
+    """When a deploy brought that one live last; empty when it is not known."""
+
+
+def look(world: World, request: Request) -> Found | None:
+    """The release to go back to; None when there is no prior version. Nothing is written.
+
+    Raises:
+        UsageError: there is no such service, or it does not belong to a slot.
+    """
+    slots = world.store.slots()
+    slot = live_slot(slots)
+    live = world.store.release(slots[slot].release) if slot not in (None, Slot.PLAIN) and slot is not None else None
+    if live is None:
+        return None
+    if request.service not in {s.name for s in live.apps()}:
+        known = ", ".join(s.name for s in live.apps())
+        if request.service in world.project.services:
+            what = f"The service {request.service} is shared by all releases: there is no prior version of it."
+        else:
+            what = f"There is no service {request.service!r} in what runs."
+        raise UsageError(what, f"Services that can be rolled back: {known}.")
+    runs = world.store.history(HISTORY)
+    prior = prior_release(live, request.service, request.environment, runs, world.store.release)
+    if prior is None:
+        return None
+    version = version_of(prior, request.service)
+    to = with_service(live, prior, request.service, world.clock.now(), world.user)
+    to = world.store.release_by_fingerprint(to.fingerprint) or to
+    return Found(live, to, version_of(live, request.service), version, _since(world, request.service, version, runs))
+
+
+def _since(world: World, service: str, version: str, runs: list[Run]) -> str:
+    for run in runs:
+        if run.plan.kind is Kind.DEPLOY and run.outcome is Outcome.DONE:
+            release = world.store.release(run.plan.release)
+            if release is not None and version_of(release, service) == version:
+                return run.started_at
+    return ""
+
+
+async def put_right(world: World, request: Request, interrupted: asyncio.Event) -> Result | None:
+    """Put right what was interrupted; its result if that was a rollback of this service, which is done now.
+
+    Raises:
+        Parked: a deploy waits for a person.
+        NselfError: it can't be put right now.
+    """
+    from nself_deploy.app.recovery import recover  # a way back to a warm release does not wait for it
+
+    found = await recover(world, interrupted, Wish.ONWARD)
+    if found is None or found.run.outcome is not Outcome.DONE or found.run.plan.kind is not Kind.ROLLBACK:
+        return None
+    same = found.run.plan.cause.service == request.service
+    return Result(found.run.plan, found.run, (found.line,)) if same else None
+
+
+def keep(world: World, found: Found) -> None:
+    """The release is on record; jobs that ran for the live one don't run again for it."""
+    if world.store.release(found.to.id) is not None:
+        return
+    world.store.save_release(found.to)
+    for job in found.to.jobs():
+        done = world.store.meta(f"job-done:{found.live.id}:{job.name}")
+        if done and version_of(found.to, job.name) == version_of(found.live, job.name):
+            world.store.set_meta(f"job-done:{found.to.id}:{job.name}", done)
+
+
+class Attempt:
+    """One rollback of a service, however often it is tried: the breaker hears of it once, and others read its state."""
+
+    def __init__(self, request: Request, found: Found, now: Moment, id_: str) -> None:
+        self._request = request
+        self._turn = Turn(id_, now, found.origin, found.version)
+        self._found = found
+        self._asked = False
+
+    def begin(self, world: World, guards: BreakerStore) -> None:
+        """Ask the breaker, and say that it is loading.
+
+        Raises:
+            GateRefused: the breaker is open.
+        """
+        request, turn = self._request, self._turn
+        if not self._asked:
+            since = self._found.since
+            answer = breaker.ask(
+                guards, request.environment, request.service, turn.origin, turn.to, turn.at, to_live_since=since
+            )
+            if isinstance(answer, Refused):
+                raise answer.error()
+            breaker.record(guards, request.environment, request.service, turn, turn.at)
+            self._asked = True
+        state = ServiceRollback(
+            RollbackUIState.LOADING, request.service, request.environment, self._found.to.id, at=world.clock.now()
+        )
+        save_state(world.store, state)
+
+    def end(self, guards: BreakerStore, *, done: bool, now: Moment) -> None:
+        """Tell the breaker how it went."""
+        if self._asked:
+            turn = msgspec.structs.replace(self._turn, outcome=TurnOutcome.DONE if done else TurnOutcome.FAILED)
+            breaker.record(guards, self._request.environment, self._request.service, turn, now)
+
+
+def ended(run: Run, request: Request) -> ServiceRollback:
+    """How a run ended, as a state."""
+    error = run.failure.message if run.failure and run.outcome is not Outcome.DONE else ""
+    state = RollbackUIState.POPULATED if run.outcome is Outcome.DONE else RollbackUIState.ERROR
+    status = int(STATUS[state])
+    if run.left:
+        state, error = RollbackUIState.OFFLINE, f"users are back on {run.plan.release}; the rest waits: {error}"
+        status = int(STATUS[state])
+    elif run.outcome is not Outcome.DONE and run.failure is not None:
+        status = run.failure.exit_status
+    return ServiceRollback(
+        state, request.service, request.environment, run.plan.release, error, event_id(run), exit_status=status
+    )
+
+
+def save_state(store: Store, state: ServiceRollback) -> None:
+    """Keep it for others."""
+    store.set_meta(key_of(state.environment, state.service), msgspec.json.encode(state).decode())
+
+
+def load_state(store: Store, environment: str, service: str) -> ServiceRollback | None:
+    """How the last rollback of a service stands; None when there was none.
+
+    Raises:
+        StateFileError: it can't be read.
+    """
+    text = store.meta(key_of(environment, service))
+    try:
+        return msgspec.json.decode(text, type=ServiceRollback) if text else None
+    except msgspec.MsgspecError as error:
+        what = f"the state of the rollback of {service} can't be read: {error}."
+        raise StateFileError(what, where=".nself/nself.db") from error
+
+
+def note(store: Store, request: Request, outcome: str, error: str, key: str) -> str:
+    """An event of the audit trail for a rollback that never became a run; its id."""
+    event = AuditEvent(
+        event_type=Kind.ROLLBACK.value,
+        environment=request.environment,
+        outcome=outcome,
+        service=request.service,
+        reason=request.reason,
+        error=error,
+        metadata={"key": key} if key else {},
+    )
+    return store.add_event(event).id

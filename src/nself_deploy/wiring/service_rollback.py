@@ -1,0 +1,279 @@
+"""A rollback of one service with a deploy key, from its first word to its state: what the command and the API share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from nself_deploy import wiring
+from nself_deploy.adapters.journal import Journal
+from nself_deploy.adapters.lock import FileLock
+from nself_deploy.adapters.system import is_gone, lock_owner, moment
+from nself_deploy.app import service_rollback as use_case
+from nself_deploy.app.keys import Denied, authorize
+from nself_deploy.app.locking import held, held_here, is_warm
+from nself_deploy.app.result import Result
+from nself_deploy.app.way_back import back_at_once
+from nself_deploy.app.world import World
+from nself_deploy.core.document import StepLine
+from nself_deploy.core.machine import Outcome as How
+from nself_deploy.core.plan import Cause, Plan
+from nself_deploy.core.rollback import STATUS, Request, RollbackUIState, ServiceRollback, failed
+from nself_deploy.errors import ConfigError, Exit, GateRefused, NselfError
+from nself_deploy.wiring.way_back import journal_root, open_way_back
+
+ACTION = "rollback"
+_MAY_PASS = (int(Exit.INFRASTRUCTURE), int(Exit.FAILED))
+"""Exit statuses of failures after which it is tried again."""
+
+
+@dataclass
+class Told:
+    """Who is told what goes on, and asked to stop."""
+
+    watcher: Callable[[StepLine], None] = lambda line: None
+    progress: Callable[[str], None] = lambda line: None
+    note: Callable[[str], None] = lambda line: None
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass
+class Outcome:
+    """How it went."""
+
+    state: ServiceRollback
+    result: Result | None = None
+    """The run, if there was one."""
+    remedy: str = ""
+    evidence: tuple[str, ...] = ()
+    root: str = ""
+
+
+class _Ended(Exception):
+    """It ended before there was a run."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__()
+        self.outcome = outcome
+
+
+async def execute(directory: str, request: Request, key: str, told: Told) -> Outcome:
+    """Roll back a service. What fails is in the outcome; nothing is raised but for wrong use.
+
+    Raises:
+        UsageError: a variable is wrong.
+    """
+    clock = wiring.clock()
+    start = clock.monotonic()
+    rollback = _Rollback(directory, request, key, told)
+    outcome = await rollback.run()
+    took = round((clock.monotonic() - start) * 1000)
+    outcome.state = msgspec.structs.replace(outcome.state, duration_ms=took, at=clock.now())
+    with contextlib.suppress(NselfError):  # the outcome is told in any case
+        rollback.keep(outcome)
+    return outcome
+
+
+class _Rollback:
+    def __init__(self, directory: str, request: Request, key: str, told: Told) -> None:
+        self._directory = directory
+        self._request = request
+        self._key = key
+        self._told = told
+        self._flags: dict[str, object] = {"target": request.environment}
+        self._key_name = ""
+        self._id = f"r{secrets.token_hex(8)}"
+        self._attempt: use_case.Attempt | None = None
+
+    async def run(self) -> Outcome:
+        """All of it, tried again after failures that may pass."""
+        tries = self._request.max_retries + 1
+        while True:
+            tries -= 1
+            try:
+                outcome = await self._once()
+            except _Ended as ended:
+                return ended.outcome
+            except NselfError as error:
+                outcome = self._failure(error)
+            again = outcome.state.ui_state is RollbackUIState.ERROR and outcome.state.exit_status in _MAY_PASS
+            if not again or not tries or self._told.stop.is_set():
+                return outcome
+            self._told.note(f"trying again: {outcome.state.error}")
+
+    def keep(self, outcome: Outcome) -> None:
+        """For other processes, and for the audit trail, when it was more than a question that was turned away."""
+        root, state = journal_root(self._directory), outcome.state
+        if root is None or not self._key_name or state.ui_state is RollbackUIState.LOADING:
+            return
+        with contextlib.closing(Journal.open(root, actor=wiring.actor())) as store:
+            if not state.audit_event_id and store.unfinished() is None:  # a run's end is an event by itself
+                event = use_case.note(store, self._request, "failed", state.error, self._key_name)
+                outcome.state = state = msgspec.structs.replace(state, audit_event_id=event)
+            use_case.save_state(store, state)
+
+    async def _once(self) -> Outcome:
+        self._authorize()
+        result, root = await self._at_once()
+        if result is None:
+            result, root = await self._in_full()
+        if result.run is None:
+            raise NselfError("There was nothing to do.")
+        state = use_case.ended(result.run, self._request)
+        return Outcome(state, result, result.run.failure.remedy if result.run.failure else "", root=root)
+
+    def _authorize(self) -> None:
+        if self._key_name:
+            return
+        with contextlib.closing(_journal(self._directory)) as store:
+            request = self._request
+            answer = authorize(
+                store.guards, self._key, ACTION, request.environment, request.service, wiring.actor(), moment()
+            )
+        if isinstance(answer, Denied):
+            self._refuse(RollbackUIState(answer.ui_state), answer.error())
+        else:
+            self._key_name = answer.name
+            if answer.warning:
+                self._told.note(answer.warning)
+
+    async def _at_once(self) -> tuple[Result | None, str]:
+        """While the release to go back to is warm: users first."""
+        async with open_way_back(self._directory, self._flags) as ajar:
+            if ajar is None:
+                return None, ""
+            world, settings = self._listening(ajar.world), ajar.settings
+            async with held_here(world, self._purpose, settings.target, self._told.stop) as on_engine:
+                found = self._find(world)
+                result = await back_at_once(
+                    world, wiring.timing_of(settings), settings.target, self._told.stop, self._begin(world, found),
+                    lambda: ajar.complete(on_engine), to=found.to.id, cause=self._cause,
+                )  # fmt: skip
+                self._end(world, result)
+            return result, str(world.root)
+
+    async def _in_full(self) -> tuple[Result, str]:
+        """The release is started again first."""
+        from nself_deploy.app import deploy
+
+        async with wiring.open_world(self._directory, self._flags, write=True) as opened:
+            world, settings = self._listening(opened.world), opened.settings
+            await world.engine.info()  # before anything else: an engine that is away is said within seconds
+            warm = is_warm(world, "")
+            async with held(world, self._purpose, settings.target, self._told.stop, warm=warm):
+                result = await use_case.put_right(world, self._request, self._told.stop)
+                if result is not None:
+                    return result, str(world.root)
+                found = self._find(world)
+                use_case.keep(world, found)
+                result = await deploy.rollback(
+                    world, opened.timing, settings.target, self._told.stop, self._begin(world, found),
+                    to=found.to.id, cause=self._cause,
+                )  # fmt: skip
+                self._end(world, result)
+            return result, str(world.root)
+
+    def _find(self, world: World) -> use_case.Found:
+        found = use_case.look(world, self._request)
+        if found is None:
+            what = f"There is no prior version of {self._request.service} in {self._request.environment}."
+            remedy = "Deploy another version first, or name the environment that was deployed to with --env."
+            event = use_case.note(world.store, self._request, "failed", what, self._key_name)
+            state = self._state(RollbackUIState.EMPTY, what, event)
+            raise _Ended(Outcome(state, remedy=remedy))
+        return found
+
+    def _begin(self, world: World, found: use_case.Found) -> Callable[[Plan], None]:
+        store = world.store
+        assert isinstance(store, Journal)
+        if self._attempt is None:
+            self._attempt = use_case.Attempt(self._request, found, moment(), self._id)
+        attempt = self._attempt
+
+        def begin(_plan: Plan) -> None:
+            try:
+                attempt.begin(world, store.guards)
+            except GateRefused as error:
+                event = use_case.note(store, self._request, "refused", error.what, self._key_name)
+                self._refuse(RollbackUIState.RATE_LIMITED, error, event)
+
+        return begin
+
+    def _end(self, world: World, result: Result | None) -> None:
+        run, store = result.run if result else None, world.store
+        assert isinstance(store, Journal)
+        if self._attempt is not None and run is not None:
+            self._attempt.end(store.guards, done=run.left or run.outcome is How.DONE, now=moment())
+
+    def _refuse(self, ui_state: RollbackUIState, error: NselfError, event: str = "") -> NoReturn:
+        state = self._state(ui_state, error.what, event)
+        raise _Ended(Outcome(state, remedy=error.remedy, evidence=error.evidence)) from error
+
+    def _failure(self, error: NselfError) -> Outcome:
+        """What failed before a run began, or broke it off."""
+        ui_state, status = failed(error)
+        if isinstance(error, ConfigError) and journal_root(self._directory) is None:
+            ui_state, status = RollbackUIState.OFFLINE, Exit.INFRASTRUCTURE  # no project here
+        state = self._state(ui_state, f"{error.where}: {error.what}" if error.where else error.what)
+        state = msgspec.structs.replace(state, exit_status=int(status))
+        return Outcome(state, remedy=error.remedy, evidence=error.evidence)
+
+    def _state(self, ui_state: RollbackUIState, error: str, event: str = "") -> ServiceRollback:
+        request = self._request
+        return ServiceRollback(
+            ui_state, request.service, request.environment, error=error, audit_event_id=event,
+            exit_status=int(STATUS[ui_state]),
+        )  # fmt: skip
+
+    def _listening(self, world: World) -> World:
+        world.watcher, world.progress, world.note = self._told.watcher, self._told.progress, self._told.note
+        return world
+
+    @property
+    def _purpose(self) -> str:
+        return f"rollback of {self._request.service} ({self._request.environment})"
+
+    @property
+    def _cause(self) -> Cause:
+        return Cause(self._request.service, self._request.reason, self._key_name)
+
+
+def read_state(directory: str, request: Request) -> ServiceRollback | None:
+    """How the last rollback of a service stands; None when there was none. One whose process died is an error.
+
+    Raises:
+        NselfError: the journal can't be read.
+    """
+    root = journal_root(directory)
+    if root is None:
+        return None
+    with contextlib.closing(Journal.open(root, create=False)) as store:
+        found = use_case.load_state(store, request.environment, request.service)
+    if found is None or found.ui_state is not RollbackUIState.LOADING:
+        return found
+    if FileLock(root, request.environment, lock_owner, is_gone).owner() is not None:
+        return found
+    what = "The process that rolled back ended before it was done; nself deploy resume puts it right."
+    return msgspec.structs.replace(found, ui_state=RollbackUIState.ERROR, error=what, exit_status=int(Exit.FAILED))
+
+
+def _journal(directory: str) -> Journal:
+    """The project's journal, to write; made when there is a project without one.
+
+    Raises:
+        ConfigError: there is no project.
+    """
+    root = journal_root(directory)
+    if root is None:
+        from nself_deploy.adapters.project_files import find_project_files
+
+        root = Path(find_project_files(directory, os.environ).root)
+    return Journal.open(root, actor=wiring.actor())

@@ -1,0 +1,115 @@
+PRAGMA application_id = 1853056364;
+PRAGMA user_version = 3;
+BEGIN TRANSACTION;
+CREATE TABLE addresses (
+        network TEXT NOT NULL,
+        service TEXT NOT NULL,
+        replica INTEGER NOT NULL,
+        host INTEGER NOT NULL,
+        PRIMARY KEY (network, service, replica),
+        UNIQUE (network, host)
+    ) WITHOUT ROWID;
+INSERT INTO "addresses" VALUES('default','api',1,12);
+INSERT INTO "addresses" VALUES('default','web',1,10);
+INSERT INTO "addresses" VALUES('default','web',2,11);
+CREATE TABLE audit_events (
+        number INTEGER NOT NULL PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        hash TEXT NOT NULL,
+        document TEXT NOT NULL
+    );
+CREATE TABLE breakers (
+        environment TEXT NOT NULL,
+        service TEXT NOT NULL,
+        record TEXT NOT NULL,
+        PRIMARY KEY (environment, service)
+    ) WITHOUT ROWID;
+CREATE TABLE deploy_keys (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        record TEXT NOT NULL
+    );
+CREATE TABLE journal_entries (
+        run_id TEXT NOT NULL REFERENCES runs (run_id),
+        seq INTEGER NOT NULL,
+        at TEXT NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('intent', 'outcome', 'note')),
+        step TEXT NOT NULL,
+        effect TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        PRIMARY KEY (run_id, seq)
+    ) WITHOUT ROWID;
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',1,'2026-11-26T20:00:00.000Z','intent','vacate','{"do":"remove-slot","slot":"green"}','{"do":"remove-slot","slot":"green"}');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',2,'2026-11-26T20:00:00.000Z','outcome','vacate','','as it should be');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',3,'2026-11-26T20:00:00.000Z','intent','networks','{"do":"prepare-networks","release":"r2"}','{"do":"prepare-networks","release":"r2"}');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',4,'2026-11-26T20:00:00.000Z','outcome','networks','','as it should be');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',5,'2026-11-26T20:00:00.000Z','intent','shared','{"do":"start-shared","services":["cache"],"router":""}','{"do":"start-shared","services":["cache"],"router":""}');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',6,'2026-11-26T20:00:00.000Z','outcome','shared','','as it should be');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',7,'2026-11-26T20:00:00.000Z','intent','router','{"do":"install-router","release":"r2","slot":"green","initial":{"base":"blue","candidate":null,"percent":0}}','{"do":"install-router","release":"r2","slot":"green","initial":{"base":"blue","candidate":null,"percent":0}}');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',8,'2026-11-26T20:00:00.000Z','outcome','router','','as it should be');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',9,'2026-11-26T20:00:00.000Z','intent','router-up','{"do":"start-shared","services":[],"router":"router"}','{"do":"start-shared","services":[],"router":"router"}');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',10,'2026-11-26T20:00:00.000Z','outcome','router-up','','as it should be');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',11,'2026-11-26T20:00:00.000Z','intent','job:migrate','{"do":"run-job","release":"r2","slot":"green","service":"migrate","timeout_s":600.0}','{"do":"run-job","release":"r2","slot":"green","service":"migrate","timeout_s":600.0}');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',12,'2026-11-26T20:00:00.000Z','outcome','job:migrate','','as it should be');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',13,'2026-11-26T20:00:00.000Z','intent','start','{"do":"start-slot","release":"r2","slot":"green","timeout_s":30.0}','{"do":"start-slot","release":"r2","slot":"green","timeout_s":30.0}');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',14,'2026-11-26T20:00:00.000Z','outcome','start','','as it should be');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',15,'2026-11-26T20:00:00.000Z','intent','health','{"do":"prove-health","release":"r2","slot":"green","timeout_s":30.0,"min_uptime_s":7.0}','{"do":"prove-health","release":"r2","slot":"green","timeout_s":30.0,"min_uptime_s":7.0}');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',16,'2026-11-26T20:00:00.000Z','outcome','health','','as it should be');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',17,'2026-11-26T20:00:00.000Z','intent','move','{"do":"move-traffic","split":{"base":"green","candidate":null,"percent":0}}','{"do":"move-traffic","split":{"base":"green","candidate":null,"percent":0}}');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',18,'2026-11-26T20:00:00.000Z','outcome','move','','as it should be');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',19,'2026-11-26T20:00:00.000Z','intent','watch','{"do":"watch-live","release":"r2","slot":"green","seconds":2.0}','{"do":"watch-live","release":"r2","slot":"green","seconds":2.0}');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',20,'2026-11-26T20:00:00.000Z','outcome','watch','','as it should be');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',21,'2026-11-26T20:00:00.000Z','intent','handover','{"do":"hand-over","stop":"blue","start":"green","stop_release":"r1","start_release":"r2"}','{"do":"hand-over","stop":"blue","start":"green","stop_release":"r1","start_release":"r2"}');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',22,'2026-11-26T20:00:00.000Z','outcome','handover','','as it should be');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',23,'2026-11-26T20:00:00.000Z','intent','drain','{"do":"drain","slot":"blue","grace_s":60.0,"keep":true}','{"do":"drain","slot":"blue","grace_s":60.0,"keep":true}');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',24,'2026-11-26T20:00:00.000Z','outcome','drain','','as it should be');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',25,'2026-11-26T20:00:00.000Z','intent','retire','{"do":"keep-warm","slot":"blue","seconds":600.0}','{"do":"keep-warm","slot":"blue","seconds":600.0}');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',26,'2026-11-26T20:00:00.000Z','outcome','retire','','as it should be');
+INSERT INTO "journal_entries" VALUES('20261126T200000-deploy',27,'2026-11-26T20:00:00.000Z','intent','record','{"do":"record","live":"green","live_release":"r2","standby":"blue","standby_release":"r1","standby_s":600.0}','{"do":"record","live":"green","live_release":"r2","standby":"blue","standby_release":"r1","standby_s":600.0}');
+CREATE TABLE key_attempts (
+        source TEXT NOT NULL PRIMARY KEY,
+        at TEXT NOT NULL,
+        proved INTEGER NOT NULL,
+        record TEXT NOT NULL
+    ) WITHOUT ROWID;
+CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE releases (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        fingerprint TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        record TEXT NOT NULL
+    );
+INSERT INTO "releases" VALUES(1,'r0','r0','2026-11-22T00:00:00Z','{"id":"r0","fingerprint":"r0","created_at":"2026-11-22T00:00:00Z","services":{"web":{"name":"web","role":"app","reason":"for a test","config":{},"image":"web:1","builds":false,"replicas":2,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"with-slot","probe":null,"health_timeout_s":null,"pull_policy":""},"api":{"name":"api","role":"app","reason":"for a test","config":{},"image":"api:1","builds":false,"replicas":1,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"with-slot","probe":null,"health_timeout_s":null,"pull_policy":""},"migrate":{"name":"migrate","role":"job","reason":"for a test","config":{},"image":"migrate:1","builds":false,"replicas":1,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"with-slot","probe":null,"health_timeout_s":null,"pull_policy":""},"worker":{"name":"worker","role":"app","reason":"for a test","config":{},"image":"worker:1","builds":false,"replicas":1,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"on-live","probe":null,"health_timeout_s":null,"pull_policy":""}},"images":{"web":{"id":"sha256:web","ref":"web:1","digest":"","built":false},"api":{"id":"sha256:api","ref":"api:1","digest":"","built":false},"migrate":{"id":"sha256:migrate","ref":"migrate:1","digest":"","built":false},"worker":{"id":"sha256:worker","ref":"worker:1","digest":"","built":false}},"networks":{"default":{"name":"shop_default"}},"volumes":{},"secrets":{},"configs":{},"routes":[{"key":"web_8000","service":"web","port":8000,"protocol":"http","keepalive":0,"source":""}],"git_commit":"","git_dirty":false,"created_by":""}');
+INSERT INTO "releases" VALUES(2,'r1','r1','2026-11-22T00:00:00Z','{"id":"r1","fingerprint":"r1","created_at":"2026-11-22T00:00:00Z","services":{"web":{"name":"web","role":"app","reason":"for a test","config":{},"image":"web:1","builds":false,"replicas":2,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"with-slot","probe":null,"health_timeout_s":null,"pull_policy":""},"api":{"name":"api","role":"app","reason":"for a test","config":{},"image":"api:1","builds":false,"replicas":1,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"with-slot","probe":null,"health_timeout_s":null,"pull_policy":""},"migrate":{"name":"migrate","role":"job","reason":"for a test","config":{},"image":"migrate:1","builds":false,"replicas":1,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"with-slot","probe":null,"health_timeout_s":null,"pull_policy":""},"worker":{"name":"worker","role":"app","reason":"for a test","config":{},"image":"worker:1","builds":false,"replicas":1,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"on-live","probe":null,"health_timeout_s":null,"pull_policy":""}},"images":{"web":{"id":"sha256:web","ref":"web:1","digest":"","built":false},"api":{"id":"sha256:api","ref":"api:1","digest":"","built":false},"migrate":{"id":"sha256:migrate","ref":"migrate:1","digest":"","built":false},"worker":{"id":"sha256:worker","ref":"worker:1","digest":"","built":false}},"networks":{"default":{"name":"shop_default"}},"volumes":{},"secrets":{},"configs":{},"routes":[{"key":"web_8000","service":"web","port":8000,"protocol":"http","keepalive":0,"source":""}],"git_commit":"","git_dirty":false,"created_by":""}');
+INSERT INTO "releases" VALUES(3,'r2','r2','2026-11-22T00:00:00Z','{"id":"r2","fingerprint":"r2","created_at":"2026-11-22T00:00:00Z","services":{"web":{"name":"web","role":"app","reason":"for a test","config":{},"image":"web:1","builds":false,"replicas":2,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"with-slot","probe":null,"health_timeout_s":null,"pull_policy":""},"api":{"name":"api","role":"app","reason":"for a test","config":{},"image":"api:1","builds":false,"replicas":1,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"with-slot","probe":null,"health_timeout_s":null,"pull_policy":""},"migrate":{"name":"migrate","role":"job","reason":"for a test","config":{},"image":"migrate:1","builds":false,"replicas":1,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"with-slot","probe":null,"health_timeout_s":null,"pull_policy":""},"worker":{"name":"worker","role":"app","reason":"for a test","config":{},"image":"worker:1","builds":false,"replicas":1,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"on-live","probe":null,"health_timeout_s":null,"pull_policy":""}},"images":{"web":{"id":"sha256:web","ref":"web:1","digest":"","built":false},"api":{"id":"sha256:api","ref":"api:1","digest":"","built":false},"migrate":{"id":"sha256:migrate","ref":"migrate:1","digest":"","built":false},"worker":{"id":"sha256:worker","ref":"worker:1","digest":"","built":false}},"networks":{"default":{"name":"shop_default"}},"volumes":{},"secrets":{},"configs":{},"routes":[{"key":"web_8000","service":"web","port":8000,"protocol":"http","keepalive":0,"source":""}],"git_commit":"","git_dirty":false,"created_by":""}');
+CREATE TABLE runs (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        run_id TEXT NOT NULL UNIQUE,
+        kind TEXT NOT NULL,
+        started_at TEXT NOT NULL,
+        updated_at TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('running', 'done', 'failed', 'undone', 'parked')),
+        document TEXT NOT NULL
+    );
+INSERT INTO "runs" VALUES(1,'20261126T200000-deploy','deploy','2026-11-26T20:00:00.000Z','2026-11-26T20:00:00.000Z','running','{"id":"20261126T200000-deploy","plan":{"kind":"deploy","strategy":"blue-green","target":"local","project":"shop","release":"r2","previous_release":"r1","live":"blue","candidate":"green","steps":[{"key":"vacate","name":"Remove standby green","effect":{"do":"remove-slot","slot":"green"},"undo":[{"key":"undo:vacate","name":"Remove green","effect":{"do":"remove-slot","slot":"green"},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false}],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false},{"key":"networks","name":"Prepare networks","effect":{"do":"prepare-networks","release":"r2"},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false},{"key":"shared","name":"Start shared services","effect":{"do":"start-shared","services":["cache"],"router":""},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false},{"key":"router","name":"Configure router","effect":{"do":"install-router","release":"r2","slot":"green","initial":{"base":"blue","candidate":null,"percent":0}},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false},{"key":"router-up","name":"Start router","effect":{"do":"start-shared","services":[],"router":"router"},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false},{"key":"job:migrate","name":"Run job migrate","effect":{"do":"run-job","release":"r2","slot":"green","service":"migrate","timeout_s":600.0},"undo":[{"key":"undo:job","name":"Remove green","effect":{"do":"remove-slot","slot":"green"},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false}],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false},{"key":"start","name":"Start green","effect":{"do":"start-slot","release":"r2","slot":"green","timeout_s":30.0},"undo":[{"key":"undo:start","name":"Remove green","effect":{"do":"remove-slot","slot":"green"},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false}],"commits":false,"moves_traffic":false,"again":true,"once":false,"stays":false},{"key":"health","name":"Health check green","effect":{"do":"prove-health","release":"r2","slot":"green","timeout_s":30.0,"min_uptime_s":7.0},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false},{"key":"move","name":"Move traffic to green","effect":{"do":"move-traffic","split":{"base":"green","candidate":null,"percent":0}},"undo":[{"key":"undo:move","name":"Move traffic back to blue","effect":{"do":"move-traffic","split":{"base":"blue","candidate":null,"percent":0}},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false},{"key":"undo:drain","name":"Drain green","effect":{"do":"drain","slot":"green","grace_s":60.0,"keep":false},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false}],"commits":false,"moves_traffic":true,"again":false,"once":false,"stays":false},{"key":"watch","name":"Health check green with the traffic on","effect":{"do":"watch-live","release":"r2","slot":"green","seconds":2.0},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false},{"key":"handover","name":"Hand single services over to green","effect":{"do":"hand-over","stop":"blue","start":"green","stop_release":"r1","start_release":"r2"},"undo":[{"key":"undo:handover","name":"Give single services back to blue","effect":{"do":"hand-over","stop":"green","start":"blue","stop_release":"r2","start_release":"r1"},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false}],"commits":true,"moves_traffic":false,"again":false,"once":false,"stays":false},{"key":"drain","name":"Drain blue","effect":{"do":"drain","slot":"blue","grace_s":60.0,"keep":true},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false},{"key":"retire","name":"Keep blue warm","effect":{"do":"keep-warm","slot":"blue","seconds":600.0},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false},{"key":"record","name":"Persist state","effect":{"do":"record","live":"green","live_release":"r2","standby":"blue","standby_release":"r1","standby_s":600.0},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false}],"closing":[{"key":"undo:record","name":"Persist state","effect":{"do":"record","live":"blue","live_release":"r1","standby":null,"standby_release":"","standby_s":0.0},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false}],"park":null,"keep_failed":false,"analysis":null,"changes":[{"sign":"-","what":"green: standby","reason":"its place is needed"},{"sign":"+","what":"cache (shared)","reason":"is not running"},{"sign":"+","what":"router (router)","reason":"is not running"},{"sign":"=","what":"db (shared)","reason":"never touched by blue-green"},{"sign":"+","what":"green/migrate","reason":"job, once, before traffic"},{"sign":"+","what":"green/api","reason":"api:1"},{"sign":"+","what":"green/web x2","reason":"web:1"},{"sign":"+","what":"green/worker (when live)","reason":"worker:1"},{"sign":"~","what":"split","reason":"all requests from blue to green"},{"sign":"=","what":"blue: release r1","reason":"kept warm for 600 s"}],"warnings":[],"cause":{"service":"","reason":"","key":""}},"started_at":"2026-11-26T20:00:00.000Z","phase":"forward","steps":[{"key":"vacate","name":"Remove standby green","status":"done","seconds":0.25,"detail":"as it should be"},{"key":"networks","name":"Prepare networks","status":"done","seconds":0.25,"detail":"as it should be"},{"key":"shared","name":"Start shared services","status":"done","seconds":0.25,"detail":"as it should be"},{"key":"router","name":"Configure router","status":"done","seconds":0.25,"detail":"as it should be"},{"key":"router-up","name":"Start router","status":"done","seconds":0.25,"detail":"as it should be"},{"key":"job:migrate","name":"Run job migrate","status":"done","seconds":0.25,"detail":"as it should be"},{"key":"start","name":"Start green","status":"done","seconds":0.25,"detail":"as it should be"},{"key":"health","name":"Health check green","status":"done","seconds":0.25,"detail":"as it should be"},{"key":"move","name":"Move traffic to green","status":"done","seconds":0.25,"detail":"as it should be"},{"key":"watch","name":"Health check green with the traffic on","status":"done","seconds":0.25,"detail":"as it should be"},{"key":"handover","name":"Hand single services over to green","status":"done","seconds":0.25,"detail":"as it should be"},{"key":"drain","name":"Drain blue","status":"done","seconds":0.25,"detail":"as it should be"},{"key":"retire","name":"Keep blue warm","status":"done","seconds":0.25,"detail":"as it should be"},{"key":"record","name":"Persist state","status":"running","seconds":0.0,"detail":""}],"undo":[],"position":13,"committed":true,"outcome":null,"failure":null,"completed_at":"","parking":null}');
+CREATE TABLE slots (
+        slot TEXT NOT NULL PRIMARY KEY CHECK (slot IN ('blue', 'green', 'plain')),
+        release_id TEXT NOT NULL,
+        role TEXT NOT NULL CHECK (role IN ('live', 'candidate', 'standby', 'empty')),
+        since TEXT NOT NULL,
+        standby_until TEXT NOT NULL
+    ) WITHOUT ROWID;
+INSERT INTO "slots" VALUES('blue','r1','live','2026-11-26T20:00:00.000Z','');
+INSERT INTO "slots" VALUES('green','r2','candidate','2026-11-26T20:00:00.000Z','');
+INSERT INTO "slots" VALUES('plain','','empty','2026-11-26T20:00:00.000Z','');
+CREATE INDEX runs_unfinished ON runs (number) WHERE state IN ('running', 'parked');
+CREATE INDEX releases_by_fingerprint ON releases (fingerprint, number);
+CREATE TRIGGER audit_events_stay BEFORE UPDATE ON audit_events
+    BEGIN SELECT RAISE(ABORT, 'audit events are never changed'); END;
+CREATE TRIGGER audit_events_last BEFORE DELETE ON audit_events
+    BEGIN SELECT RAISE(ABORT, 'audit events are never removed'); END;
+DELETE FROM "sqlite_sequence";
+INSERT INTO "sqlite_sequence" VALUES('releases',3);
+INSERT INTO "sqlite_sequence" VALUES('runs',1);
+COMMIT;

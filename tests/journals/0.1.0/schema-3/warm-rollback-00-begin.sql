@@ -1,0 +1,88 @@
+PRAGMA application_id = 1853056364;
+PRAGMA user_version = 3;
+BEGIN TRANSACTION;
+CREATE TABLE addresses (
+        network TEXT NOT NULL,
+        service TEXT NOT NULL,
+        replica INTEGER NOT NULL,
+        host INTEGER NOT NULL,
+        PRIMARY KEY (network, service, replica),
+        UNIQUE (network, host)
+    ) WITHOUT ROWID;
+INSERT INTO "addresses" VALUES('default','api',1,12);
+INSERT INTO "addresses" VALUES('default','web',1,10);
+INSERT INTO "addresses" VALUES('default','web',2,11);
+CREATE TABLE audit_events (
+        number INTEGER NOT NULL PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        hash TEXT NOT NULL,
+        document TEXT NOT NULL
+    );
+CREATE TABLE breakers (
+        environment TEXT NOT NULL,
+        service TEXT NOT NULL,
+        record TEXT NOT NULL,
+        PRIMARY KEY (environment, service)
+    ) WITHOUT ROWID;
+CREATE TABLE deploy_keys (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        record TEXT NOT NULL
+    );
+CREATE TABLE journal_entries (
+        run_id TEXT NOT NULL REFERENCES runs (run_id),
+        seq INTEGER NOT NULL,
+        at TEXT NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('intent', 'outcome', 'note')),
+        step TEXT NOT NULL,
+        effect TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        PRIMARY KEY (run_id, seq)
+    ) WITHOUT ROWID;
+CREATE TABLE key_attempts (
+        source TEXT NOT NULL PRIMARY KEY,
+        at TEXT NOT NULL,
+        proved INTEGER NOT NULL,
+        record TEXT NOT NULL
+    ) WITHOUT ROWID;
+CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE releases (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        fingerprint TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        record TEXT NOT NULL
+    );
+INSERT INTO "releases" VALUES(1,'r0','r0','2026-11-22T00:00:00Z','{"id":"r0","fingerprint":"r0","created_at":"2026-11-22T00:00:00Z","services":{"web":{"name":"web","role":"app","reason":"for a test","config":{},"image":"web:1","builds":false,"replicas":2,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"with-slot","probe":null,"health_timeout_s":null,"pull_policy":""},"api":{"name":"api","role":"app","reason":"for a test","config":{},"image":"api:1","builds":false,"replicas":1,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"with-slot","probe":null,"health_timeout_s":null,"pull_policy":""},"migrate":{"name":"migrate","role":"job","reason":"for a test","config":{},"image":"migrate:1","builds":false,"replicas":1,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"with-slot","probe":null,"health_timeout_s":null,"pull_policy":""},"worker":{"name":"worker","role":"app","reason":"for a test","config":{},"image":"worker:1","builds":false,"replicas":1,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"on-live","probe":null,"health_timeout_s":null,"pull_policy":""}},"images":{"web":{"id":"sha256:web","ref":"web:1","digest":"","built":false},"api":{"id":"sha256:api","ref":"api:1","digest":"","built":false},"migrate":{"id":"sha256:migrate","ref":"migrate:1","digest":"","built":false},"worker":{"id":"sha256:worker","ref":"worker:1","digest":"","built":false}},"networks":{"default":{"name":"shop_default"}},"volumes":{},"secrets":{},"configs":{},"routes":[{"key":"web_8000","service":"web","port":8000,"protocol":"http","keepalive":0,"source":""}],"git_commit":"","git_dirty":false,"created_by":""}');
+INSERT INTO "releases" VALUES(2,'r1','r1','2026-11-22T00:00:00Z','{"id":"r1","fingerprint":"r1","created_at":"2026-11-22T00:00:00Z","services":{"web":{"name":"web","role":"app","reason":"for a test","config":{},"image":"web:1","builds":false,"replicas":2,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"with-slot","probe":null,"health_timeout_s":null,"pull_policy":""},"api":{"name":"api","role":"app","reason":"for a test","config":{},"image":"api:1","builds":false,"replicas":1,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"with-slot","probe":null,"health_timeout_s":null,"pull_policy":""},"migrate":{"name":"migrate","role":"job","reason":"for a test","config":{},"image":"migrate:1","builds":false,"replicas":1,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"with-slot","probe":null,"health_timeout_s":null,"pull_policy":""},"worker":{"name":"worker","role":"app","reason":"for a test","config":{},"image":"worker:1","builds":false,"replicas":1,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"on-live","probe":null,"health_timeout_s":null,"pull_policy":""}},"images":{"web":{"id":"sha256:web","ref":"web:1","digest":"","built":false},"api":{"id":"sha256:api","ref":"api:1","digest":"","built":false},"migrate":{"id":"sha256:migrate","ref":"migrate:1","digest":"","built":false},"worker":{"id":"sha256:worker","ref":"worker:1","digest":"","built":false}},"networks":{"default":{"name":"shop_default"}},"volumes":{},"secrets":{},"configs":{},"routes":[{"key":"web_8000","service":"web","port":8000,"protocol":"http","keepalive":0,"source":""}],"git_commit":"","git_dirty":false,"created_by":""}');
+INSERT INTO "releases" VALUES(3,'r2','r2','2026-11-22T00:00:00Z','{"id":"r2","fingerprint":"r2","created_at":"2026-11-22T00:00:00Z","services":{"web":{"name":"web","role":"app","reason":"for a test","config":{},"image":"web:1","builds":false,"replicas":2,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"with-slot","probe":null,"health_timeout_s":null,"pull_policy":""},"api":{"name":"api","role":"app","reason":"for a test","config":{},"image":"api:1","builds":false,"replicas":1,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"with-slot","probe":null,"health_timeout_s":null,"pull_policy":""},"migrate":{"name":"migrate","role":"job","reason":"for a test","config":{},"image":"migrate:1","builds":false,"replicas":1,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"with-slot","probe":null,"health_timeout_s":null,"pull_policy":""},"worker":{"name":"worker","role":"app","reason":"for a test","config":{},"image":"worker:1","builds":false,"replicas":1,"networks":["default"],"depends_on":[],"has_healthcheck":false,"stop_grace_s":10.0,"activate":"on-live","probe":null,"health_timeout_s":null,"pull_policy":""}},"images":{"web":{"id":"sha256:web","ref":"web:1","digest":"","built":false},"api":{"id":"sha256:api","ref":"api:1","digest":"","built":false},"migrate":{"id":"sha256:migrate","ref":"migrate:1","digest":"","built":false},"worker":{"id":"sha256:worker","ref":"worker:1","digest":"","built":false}},"networks":{"default":{"name":"shop_default"}},"volumes":{},"secrets":{},"configs":{},"routes":[{"key":"web_8000","service":"web","port":8000,"protocol":"http","keepalive":0,"source":""}],"git_commit":"","git_dirty":false,"created_by":""}');
+CREATE TABLE runs (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        run_id TEXT NOT NULL UNIQUE,
+        kind TEXT NOT NULL,
+        started_at TEXT NOT NULL,
+        updated_at TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('running', 'done', 'failed', 'undone', 'parked')),
+        document TEXT NOT NULL
+    );
+INSERT INTO "runs" VALUES(1,'20261126T200000-warm-rollback','rollback','2026-11-26T20:00:00.000Z','2026-11-26T20:00:00.000Z','running','{"id":"20261126T200000-warm-rollback","plan":{"kind":"rollback","strategy":"blue-green","target":"local","project":"shop","release":"r0","previous_release":"r1","live":"blue","candidate":"green","steps":[{"key":"probe","name":"Probe standby green","effect":{"do":"probe-warm","release":"r0","slot":"green"},"undo":[],"commits":false,"moves_traffic":false,"again":true,"once":false,"stays":false},{"key":"move","name":"Move traffic to green","effect":{"do":"move-traffic","split":{"base":"green","candidate":null,"percent":0}},"undo":[{"key":"undo:move","name":"Move traffic back to blue","effect":{"do":"move-traffic","split":{"base":"blue","candidate":null,"percent":0}},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false},{"key":"undo:drain","name":"Drain green","effect":{"do":"drain","slot":"green","grace_s":60.0,"keep":true},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false}],"commits":false,"moves_traffic":true,"again":false,"once":false,"stays":false},{"key":"watch","name":"Health check green with the traffic on","effect":{"do":"watch-live","release":"r0","slot":"green","seconds":2.0},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":true},{"key":"handover","name":"Hand single services over to green","effect":{"do":"hand-over","stop":"blue","start":"green","stop_release":"r1","start_release":"r0"},"undo":[{"key":"undo:handover","name":"Give single services back to blue","effect":{"do":"hand-over","stop":"green","start":"blue","stop_release":"r0","start_release":"r1"},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false}],"commits":true,"moves_traffic":false,"again":false,"once":false,"stays":true},{"key":"drain","name":"Drain blue","effect":{"do":"drain","slot":"blue","grace_s":60.0,"keep":true},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false},{"key":"retire","name":"Keep blue warm","effect":{"do":"keep-warm","slot":"blue","seconds":600.0},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false},{"key":"record","name":"Persist state","effect":{"do":"record","live":"green","live_release":"r0","standby":"blue","standby_release":"r1","standby_s":600.0},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false}],"closing":[{"key":"undo:record","name":"Persist state","effect":{"do":"record","live":"blue","live_release":"r1","standby":"green","standby_release":"r0","standby_s":600.0},"undo":[],"commits":false,"moves_traffic":false,"again":false,"once":false,"stays":false}],"park":null,"keep_failed":false,"analysis":null,"changes":[{"sign":"~","what":"split","reason":"all requests from blue back to green, by one rename"},{"sign":"=","what":"green: release r0","reason":"still warm"},{"sign":"=","what":"blue: release r1","reason":"kept warm for 600 s"}],"warnings":[],"cause":{"service":"","reason":"","key":""}},"started_at":"2026-11-26T20:00:00.000Z","phase":"forward","steps":[{"key":"probe","name":"Probe standby green","status":"pending","seconds":0.0,"detail":""},{"key":"move","name":"Move traffic to green","status":"pending","seconds":0.0,"detail":""},{"key":"watch","name":"Health check green with the traffic on","status":"pending","seconds":0.0,"detail":""},{"key":"handover","name":"Hand single services over to green","status":"pending","seconds":0.0,"detail":""},{"key":"drain","name":"Drain blue","status":"pending","seconds":0.0,"detail":""},{"key":"retire","name":"Keep blue warm","status":"pending","seconds":0.0,"detail":""},{"key":"record","name":"Persist state","status":"pending","seconds":0.0,"detail":""}],"undo":[],"position":0,"committed":false,"outcome":null,"failure":null,"completed_at":"","parking":null}');
+CREATE TABLE slots (
+        slot TEXT NOT NULL PRIMARY KEY CHECK (slot IN ('blue', 'green', 'plain')),
+        release_id TEXT NOT NULL,
+        role TEXT NOT NULL CHECK (role IN ('live', 'candidate', 'standby', 'empty')),
+        since TEXT NOT NULL,
+        standby_until TEXT NOT NULL
+    ) WITHOUT ROWID;
+INSERT INTO "slots" VALUES('blue','r1','live','2026-11-26T20:00:00.000Z','');
+INSERT INTO "slots" VALUES('green','r0','standby','2026-11-26T20:00:00.000Z','2026-11-26T20:10:00.000Z');
+INSERT INTO "slots" VALUES('plain','','empty','2026-11-26T20:00:00.000Z','');
+CREATE INDEX runs_unfinished ON runs (number) WHERE state IN ('running', 'parked');
+CREATE INDEX releases_by_fingerprint ON releases (fingerprint, number);
+CREATE TRIGGER audit_events_stay BEFORE UPDATE ON audit_events
+    BEGIN SELECT RAISE(ABORT, 'audit events are never changed'); END;
+CREATE TRIGGER audit_events_last BEFORE DELETE ON audit_events
+    BEGIN SELECT RAISE(ABORT, 'audit events are never removed'); END;
+DELETE FROM "sqlite_sequence";
+INSERT INTO "sqlite_sequence" VALUES('releases',3);
+INSERT INTO "sqlite_sequence" VALUES('runs',1);
+COMMIT;
