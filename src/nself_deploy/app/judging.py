@@ -25,7 +25,7 @@ from nself_deploy.core.asking import Answer, Ask, Wanted, answer_key, ask_key
 from nself_deploy.core.canary import Consent, Session, Way, evidence_words, explained, pause_is_due, progress_words
 from nself_deploy.core.effects import Judge as JudgeEffect
 from nself_deploy.core.evidence import RULES, Verdict
-from nself_deploy.core.latency import cut_points
+from nself_deploy.core.latency import ENOUGH, cut_points
 from nself_deploy.core.log_moves import Move
 from nself_deploy.core.log_position import LogPosition
 from nself_deploy.core.machine import Run
@@ -124,7 +124,7 @@ def _begin(world: World, run: Run, candidate: Slot, split: Split, earlier: Sessi
     position = log.end()
     release = world.store.release(run.plan.release)
     routes = tuple(sorted(r.key for r in release.routes)) if release else ()
-    cuts = cut_points(_lately(log, position), analysis.latency.cuts) if analysis.latency.cuts else ()
+    cuts = _cuts(world, _lately(log, position), analysis) if analysis.latency.cuts else ()
     consent = earlier.consent if earlier else None
     moves = (before, Move(split, now))
     begun = lines.Begun(lines.FORM, RULES, analysis, routes, cuts, candidate, now, moves, consent, run.plan.metrics)
@@ -132,6 +132,16 @@ def _begin(world: World, run: Run, candidate: Slot, split: Split, earlier: Sessi
     if earlier is not None:
         session.recorded, session.unrecorded = earlier.recorded, earlier.unrecorded
     return Recorder(session, begun)
+
+
+def _cuts(world: World, seconds: Sequence[float], analysis: Analysis) -> tuple[float, ...]:
+    """The cut points of the live slot's times; none, and a word about it, when too few are known."""
+    cuts = cut_points(seconds, analysis.latency.cuts)
+    if not cuts:
+        world.note(
+            f"times are not compared: {len(seconds)} answers of the live version are in the log, {ENOUGH} are needed"
+        )
+    return cuts
 
 
 def _lately(log: RequestLog, end: LogPosition) -> Sequence[float]:
