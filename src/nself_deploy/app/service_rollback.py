@@ -112,6 +112,12 @@ class Attempt:
         self._found = found
         self._asked = False
 
+    def look_again(self, found: Found) -> None:
+        """What was found may be another release by now; what the breaker was asked about stays."""
+        self._found = found
+        if not self._asked:
+            self._turn = msgspec.structs.replace(self._turn, origin=found.origin, to=found.version)
+
     def begin(self, world: World, guards: BreakerStore) -> None:
         """Ask the breaker, and say that it is loading.
 

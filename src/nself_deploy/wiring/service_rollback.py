@@ -197,6 +197,7 @@ class _Rollback:
         if self._attempt is None:
             self._attempt = use_case.Attempt(self._request, found, moment(), self._id)
         attempt = self._attempt
+        attempt.look_again(found)
 
         def begin(_plan: Plan) -> None:
             try:
