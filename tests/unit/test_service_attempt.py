@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
-from nself_deploy.app.service_rollback import Attempt, Found, load_state
+from nself_deploy.app.service_rollback import Attempt, Found, keep, load_state
 from nself_deploy.core.breaker import Breaker
 from nself_deploy.core.moments import Moment
 from nself_deploy.core.rollback import Request
@@ -39,6 +39,38 @@ class Store:
 
     def add_event(self, event: Any) -> Any:
         return event
+
+
+class Engine:
+    """Has some images, and gives them names."""
+
+    def __init__(self, *images: str) -> None:
+        self.images, self.names = images, dict[str, str]()
+
+    async def image(self, ref: str) -> object:
+        return ref if ref in self.images else None
+
+    async def tag(self, image_id: str, ref: str) -> None:
+        self.names[ref] = image_id
+
+
+async def test_a_release_that_is_made_for_it_has_names_of_its_own_for_its_images() -> None:
+    """Else they go with the releases that they come from, and this one can't be gone back to any more."""
+    to = a_release("made")
+    here, *gone = sorted({image.id for image in to.images.values()})
+    engine, kept = Engine(here), list[Any]()
+    store = SimpleNamespace(
+        release=lambda name: kept[0] if kept else None,
+        save_release=kept.append,
+        meta=lambda key: "",
+    )
+    world = cast("Any", SimpleNamespace(store=store, engine=engine, project=SimpleNamespace(name="shop")))
+    for _ in range(2):
+        await keep(world, Found(a_release("live"), to, "bad", "good", ""))
+
+    assert kept == [to]
+    assert gone and set(engine.names.values()) == {here}
+    assert all(ref.startswith("nself-deploy/shop-") and ref.endswith(":made") for ref in engine.names)
 
 
 def found(to: str, origin: str, version: str) -> Found:

@@ -173,7 +173,7 @@ class _Rollback:
                 if result is not None:
                     return result, str(world.root)
                 found = self._find(world)
-                use_case.keep(world, found)
+                await use_case.keep(world, found)
                 result = await deploy.rollback(
                     world, opened.timing, settings.target, self._told.stop, self._begin(world, found),
                     to=found.to.id, cause=self._cause,
