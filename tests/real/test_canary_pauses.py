@@ -56,13 +56,13 @@ def test_a_pause_that_is_over_goes_on_by_itself_and_traffic_is_known_then(shop: 
 def test_a_pause_that_is_over_takes_the_candidate_back_and_nobody_has_to_act(shop: Stack) -> None:
     before = shop.release_served()
     process = begun(shop, "paused", "--soak", "60s")
-    shop.nself("pause", "--for", "4s", "--then", "abort")
+    shop.nself("pause", "--for", "20s", "--then", "abort")
     wait_for(lambda: not shop.nself("status", "--json").json["holder"], "no lock while it waits")
     shown = shop.nself("status", "--json").json["canary"]
     assert shown["percent"] == 50 and "then: abort" in shown["expiry"]
     status, document, err = ended(process)
 
-    assert status == 5 and "its pause of 4s is over, and nobody decided: abort" in err
+    assert status == 5 and "its pause of 20s is over, and nobody decided: abort" in err
     assert (document["final_percent"], document["rolled_back"]) == (0, True)
     assert shop.release_served() == before
 
@@ -73,7 +73,7 @@ def test_when_nobody_waits_the_next_command_does_what_was_to_be_done(shop: Stack
     assert "until about" in shop.nself("pause", "--for", "1s").out
     over = "its pause is over"
     wait_for(lambda: over in json.dumps(shop.nself("status", "--json").json["canary"]), "the end of the pause")
-    assert people.split(shop).endswith("-50")
+    assert "-50" in people.split(shop)
     outcome = shop.deploy("after", *people.QUICK)
 
     assert any("nobody decided: abort" in step["detail"] for step in outcome.json["steps"])

@@ -9,7 +9,7 @@ import pytest
 from tests.load import Kind, LoadMix, Stream
 from tests.load.soak import Soaked, deploys_under_load, limits_for, short_mix
 from tests.real import people
-from tests.real.stack import Stack, copy_of, docker
+from tests.real.stack import Stack, copy_of, docker, wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.alone]
 
@@ -19,11 +19,14 @@ QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "120s"]
 
 
 def workers(stack: Stack) -> list[str]:
-    """Process ids of the router's nginx workers."""
-    lines = docker("top", f"{stack.name}-router-1", "-eo", "pid,args").splitlines()
-    found = sorted(line.split()[0] for line in lines if "nginx: worker process" in line)
-    assert found, lines
-    return found
+    """Process ids of the router's nginx workers, once it has some."""
+
+    def found() -> list[str]:
+        lines = docker("top", f"{stack.name}-router-1", "-eo", "pid,args").splitlines()
+        return sorted(line.split()[0] for line in lines if "nginx: worker process" in line)
+
+    workers_now: list[str] = wait_for(found, "the router's workers")
+    return workers_now
 
 
 def show(what: str, soaked: Soaked) -> None:
