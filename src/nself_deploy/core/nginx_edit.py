@@ -123,7 +123,7 @@ def find_routes(
         tuple(problems),
         tuple(finder.warnings),
         surroundings.needs_default_access_log(),
-        answers_are_ours(config, [target.line for target in done]),
+        answers_are_ours(config, [target.line for target in done], directory),
     )
 
 

@@ -62,14 +62,16 @@ def retried_answers(spec: TreeSpec) -> list[str]:
     return [f"{module}_next_upstream error timeout {_CODES[module]};" for module in modules]
 
 
-def answers_are_ours(config: Config, ours: Iterable[Block]) -> bool:
+def answers_are_ours(config: Config, ours: Iterable[Block], directory: str) -> bool:
     """Whether it can be said for a server with routes which answers are failures, and concerns nothing but routes.
 
     Not when the user's files say when nginx tries again, for a whole server or for all of them; nor when such a server
-    passes something on to a name, which may have several addresses.
+    passes something on to a name, which may have several addresses. What stands in our own files, below `directory`,
+    is where an nginx of the host has them among the user's, and says nothing.
     """
     names = tuple(f"{module}_next_upstream" for module in _CODES)
-    if any(level.find(*names) for http in config.https for level in (http, *http.find("server"))):
+    said = (line for http in config.https for level in (http, *http.find("server")) for line in level.find(*names))
+    if any(not line.node.file.startswith(f"{directory}/") for line in said):
         return False
     lines = list(ours)
     servers = [server for http in config.https for server in http.find("server")]
