@@ -170,7 +170,7 @@ class Watch:
     def _ours(self, place: Thing | str) -> bool:
         world = self._world
         if isinstance(place, str):
-            return world.graves.get(place, US) == US
+            return world.graves.get(f"{world.target()} {place}", US) == US
         if place.state == "running":
             return place.starter == US and world.now - place.started < place.behaviour.boot_s
         return place.stopper == US

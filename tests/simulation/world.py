@@ -81,7 +81,7 @@ class SimWorld:
         self.registry: dict[str, str] = {}
         """Reference -> image id, as the registry has it now."""
         self.graves: dict[str, str] = {}
-        """Address -> who removed the container that was there last."""
+        """`SLOT ADDRESS` -> who removed the container of that slot that was there last."""
         self.loaded: TreeSpec | None = None
         """What the running nginx has read."""
         self.loaded_tree = ""
@@ -212,7 +212,7 @@ class SimWorld:
     def readdress(self, thing: Thing, network: str) -> None:
         """The engine gives it another address when it starts."""
         old, new = thing.addresses[network], self.free_address(network)
-        self.graves[old] = PEOPLE
+        self.graves[f"{thing.slot} {old}"] = PEOPLE
         self._places[old].remove(thing)
         self._places.setdefault(new, []).append(thing)
         thing.addresses = {**thing.addresses, network: new}
@@ -251,7 +251,7 @@ class SimWorld:
         """Remove a container."""
         if thing.state in ("running", "restarting"):
             self.stop(thing, who, 137)
-        self.graves.update(dict.fromkeys(thing.addresses.values(), thing.stopper or who))
+        self.graves.update((f"{thing.slot} {address}", thing.stopper or who) for address in thing.addresses.values())
         if self.things.pop(thing.id, None) is not None:
             self.stirred = True
             self.removed[thing.id] = thing
