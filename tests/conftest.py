@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from hypothesis import HealthCheck, settings
+
+# The programs that tests start run compiled, as installed ones do: compiling anew at each start takes four times as long.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 
 # A busy machine may take its time: no test fails on how long an example needs.
 settings.register_profile("nself", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
