@@ -7,7 +7,7 @@ import sys
 
 from hypothesis import HealthCheck, settings
 
-# The programs that tests start run compiled, as installed ones do: compiling anew at each start takes four times as long.
+# What tests start runs compiled, as installed programs do: compiling anew at each start takes four times as long.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
