@@ -15,7 +15,7 @@ from tests.load.mix import Limits
 from tests.real import people
 from tests.real.stack import Stack, wait_for
 
-pytestmark = [pytest.mark.real, pytest.mark.alone]
+pytestmark = [pytest.mark.real, pytest.mark.few]
 
 CLIENTS = 120
 RATE = 60.0

@@ -13,7 +13,7 @@ from tests.real import people
 from tests.real.stack import Stack, wait_for
 from tests.real.test_canary import CANARY, ended, under_way, users
 
-pytestmark = [pytest.mark.real, pytest.mark.alone]
+pytestmark = [pytest.mark.real, pytest.mark.few]
 
 
 @pytest.fixture(scope="module")
