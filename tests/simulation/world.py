@@ -222,10 +222,18 @@ class SimWorld:
         if thing.state == "running":
             return
         self.stirred = True
+        thing.replaces = self.share(thing.slot) and self._ended_by_others(thing)
         thing.start(self.now, who)
         thing.traffic_since = self.now if self.share(thing.slot) and thing.slot is not Slot.PLAIN else None
         if thing is self.router():
             self.load()
+
+    def _ended_by_others(self, thing: Thing) -> bool:
+        """Whether somebody else ended the run before, of it or of the container that was in its place."""
+        if thing.started >= 0:
+            return thing.stopper not in ("", US)
+        places = [f"{thing.slot} {address}" for address in thing.addresses.values()]
+        return any(self.graves.get(place, US) != US for place in places)
 
     def load(self) -> None:
         """Nginx starts, and reads what there is on the disk."""
@@ -283,7 +291,9 @@ class SimWorld:
         after = self.target()
         if after is before:
             return
-        if not astray:
+        if astray:
+            self.users.left_at[before] = self.now  # what was in flight went where nobody knows
+        else:
             self.users.left(before, self.now)
         for thing in self.of_slot(before):
             thing.traffic_since = None
