@@ -173,7 +173,7 @@ class Thing:
             False,
             self.restart_count,
             self.image,
-            dict(self.addresses) if self.state == "running" else {},
+            self.addresses if self.state == "running" else {},
             self.labels,
         )
 

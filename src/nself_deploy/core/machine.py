@@ -378,9 +378,9 @@ def _end(run: Run) -> Run:
 
 
 def _mark(run: Run, key: str, status: StepStatus, seconds: float = 0.0, detail: str = "") -> Run:
-    def marked(s: StepState) -> StepState:
-        if s.key != key:
-            return s
-        return StepState(s.key, s.name, status, round(s.seconds + seconds, 3), detail or s.detail)
-
-    return msgspec.structs.replace(run, steps=tuple(marked(s) for s in run.steps))
+    at = next((n for n, s in enumerate(run.steps) if s.key == key), None)
+    if at is None:
+        return run
+    s = run.steps[at]
+    marked = StepState(s.key, s.name, status, round(s.seconds + seconds, 3), detail or s.detail)
+    return msgspec.structs.replace(run, steps=(*run.steps[:at], marked, *run.steps[at + 1 :]))
