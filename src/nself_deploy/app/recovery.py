@@ -58,7 +58,7 @@ async def recover(world: World, interrupted: asyncio.Event, wish: Wish) -> Recov
     if expired and decision.finish:
         promote_if_proved(world, run)
     why = decision.why if expired else ""
-    event = machine.Resumed(decision.finish, world.user if wish is Wish.ABORT else "", why)
+    event = machine.Resumed(decision.finish, world.user if wish is Wish.ABORT else "", why, decision.again)
     run = await Runner(world, Executor(world).perform, interrupted).run(run, event)
     if run.phase is machine.Phase.PARKED and wish is not Wish.RESUME:
         raise parked_error(run)
