@@ -146,9 +146,38 @@ async def test_a_planned_pause_is_made_once_after_the_shares_time() -> None:
     assert scene.session.judge.now == pytest.approx(5.0, abs=1.0)
     assert caught.value.expiry is not None and caught.value.expiry.limit == Limit(600.0, Then.RESUME)
     assert scene.recording == [True, False]
+    scene.run, _ = machine.advance(scene.run, machine.Park(pausing.parking_of(caught.value)))
+    scene.run, _ = machine.advance(scene.run, machine.Resumed(finish=True))
+    while (step := scene.run.current()) is not None and step.key != "judge:10":
+        scene.run, _ = machine.advance(scene.run, machine.Done())
     await scene.judge("judge:10")  # resumed: it goes on when it is shown to be good enough
     scene.give(HALF)
     assert (await scene.judge("judge:50")).startswith("pass")
+
+
+async def test_a_kill_before_the_pause_is_on_record_does_not_skip_it() -> None:
+    """What the judge knows is written down first, then that the run is parked."""
+    scene = planned(Limit(600.0, Then.PROMOTE))
+    with pytest.raises(Paused):
+        await scene.judge("judge:10")
+
+    assert scene.run.phase is Phase.FORWARD  # the process is killed here
+    with pytest.raises(Paused, match="paused at 10 %, as planned"):
+        await scene.judge("judge:10")
+
+
+def test_a_planned_pause_is_made_again_by_a_candidate_that_begins_again() -> None:
+    run, _ = machine.advance(at_step(a_plan(), "judge:10"), machine.Park(machine.Parking("paused", planned=True)))
+    assert run.paused == ("judge:10",)
+    run, _ = machine.advance(run, machine.Resumed(finish=True))
+    assert run.paused == ("judge:10",) and run.phase is Phase.FORWARD
+    while (step := run.current()) is not None and step.key != "judge:50":
+        run, _ = machine.advance(run, machine.Done())
+    run, _ = machine.advance(run, machine.Park(machine.Parking("both fail", "hold", back=True)))
+    run, _ = machine.advance(run, machine.Done())
+    run, _ = machine.advance(run, machine.Resumed(finish=True))
+
+    assert run.paused == ()
 
 
 async def test_a_planned_pause_without_an_end_waits_for_a_person() -> None:

@@ -204,9 +204,9 @@ async def _until_known(world: World, run: Run, effect: JudgeEffect, watch: _Watc
         await watch.look()
         watch.answer()
         where, why = recorder.way(effect.hold_s, effect.next_percent, watch.at)
-        if pause_is_due(session, effect, watch.at):
+        if not run.paused_here and pause_is_due(session, effect, watch.at):
             save(world, run, recorder)
-            raise paused(world, f"paused at {session.percent} %, as planned", PAUSED, effect.pause)
+            raise paused(world, f"paused at {session.percent} %, as planned", PAUSED, effect.pause, planned=True)
         world.progress(progress_words(session))
         now = world.clock.monotonic()
         if where is not Way.WAIT or now - saved >= SAVE_S:

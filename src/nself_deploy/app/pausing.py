@@ -11,7 +11,7 @@ from nself_deploy.app.world import World
 from nself_deploy.core.document import StepLine
 from nself_deploy.core.durations import format_duration
 from nself_deploy.core.effects import Judge
-from nself_deploy.core.machine import Phase, Run
+from nself_deploy.core.machine import Parking, Phase, Run
 from nself_deploy.core.model import StepStatus
 from nself_deploy.core.moments import Moment
 from nself_deploy.core.pauses import Expiry, Limit, Then
@@ -27,6 +27,8 @@ class Paused(Parked):
 
     expiry: Expiry | None = None
     """Its end; None: there is none."""
+    planned: bool = False
+    """Whether the plan has it. That it was made is written with the parked run itself: no kill skips it."""
 
 
 def moment(world: World) -> Moment:
@@ -34,11 +36,17 @@ def moment(world: World) -> Moment:
     return Moment(world.clock.now(), world.boot, world.clock.monotonic())
 
 
-def paused(world: World, what: str, remedy: str, limit: Limit | None) -> Paused:
+def paused(world: World, what: str, remedy: str, limit: Limit | None, *, planned: bool = False) -> Paused:
     """The pause that begins now."""
     error = Paused(what, remedy)
-    error.expiry = _begun(world, limit)
+    error.expiry, error.planned = _begun(world, limit), planned
     return error
+
+
+def parking_of(error: Parked) -> Parking:
+    """How a run waits, for the journal."""
+    expiry, planned = (error.expiry, error.planned) if isinstance(error, Paused) else (None, False)
+    return Parking(error.what, error.verdict, error.back, error.remedy, error.evidence, expiry, planned)
 
 
 def _begun(world: World, limit: Limit | None) -> Expiry | None:
