@@ -155,31 +155,6 @@ async def test_a_planned_pause_is_made_once_after_the_shares_time() -> None:
     assert (await scene.judge("judge:50")).startswith("pass")
 
 
-async def test_a_kill_before_the_pause_is_on_record_does_not_skip_it() -> None:
-    """What the judge knows is written down first, then that the run is parked."""
-    scene = planned(Limit(600.0, Then.PROMOTE))
-    with pytest.raises(Paused):
-        await scene.judge("judge:10")
-
-    assert scene.run.phase is Phase.FORWARD  # the process is killed here
-    with pytest.raises(Paused, match="paused at 10 %, as planned"):
-        await scene.judge("judge:10")
-
-
-def test_a_planned_pause_is_made_again_by_a_candidate_that_begins_again() -> None:
-    run, _ = machine.advance(at_step(a_plan(), "judge:10"), machine.Park(machine.Parking("paused", planned=True)))
-    assert run.paused == ("judge:10",)
-    run, _ = machine.advance(run, machine.Resumed(finish=True))
-    assert run.paused == ("judge:10",) and run.phase is Phase.FORWARD
-    while (step := run.current()) is not None and step.key != "judge:50":
-        run, _ = machine.advance(run, machine.Done())
-    run, _ = machine.advance(run, machine.Park(machine.Parking("both fail", "hold", back=True)))
-    run, _ = machine.advance(run, machine.Done())
-    run, _ = machine.advance(run, machine.Resumed(finish=True))
-
-    assert run.paused == ()
-
-
 async def test_a_planned_pause_without_an_end_waits_for_a_person() -> None:
     with pytest.raises(Paused) as caught:
         await planned(Limit(0.0)).judge("judge:10")
@@ -203,7 +178,7 @@ async def test_a_pause_that_is_asked_for_ends_when_it_was_asked_to() -> None:
 
     scene.at[3.0] = pause
     with pytest.raises(Paused, match="paused by ann at 10 %") as caught:
-        await scene.judge("judge:10")
+        await scene.judged("judge:10")
 
     assert caught.value.expiry is not None and caught.value.expiry.limit == limit
     assert (await asked[0]).done

@@ -283,11 +283,12 @@ class _Watch:
         if not text:
             return
         ask, session, recorder = msgspec.json.decode(text, type=Ask), self._session, self.recorder
-        self._world.store.set_meta(ask_key(self._run.id), "")
-        if ask.wanted is Wanted.PAUSE:
+        if ask.wanted is Wanted.PAUSE:  # the parked run is the answer: before it is on record, nothing is paused
             save(self._world, self._run, recorder)
-            self._say(Answer(ask.id, done=True, words=f"paused at {session.percent} %"))
-            raise paused(self._world, f"paused by {ask.by} at {session.percent} %", PAUSED, ask.limit)
+            parked = paused(self._world, f"paused by {ask.by} at {session.percent} %", PAUSED, ask.limit)
+            parked.asked = ask.id
+            raise parked
+        self._world.store.set_meta(ask_key(self._run.id), "")
         good = recorder.proved(self._effect.next_percent)
         if good or ask.reason:
             consent = Consent(ask.by, "" if good else ask.reason, ask.full)

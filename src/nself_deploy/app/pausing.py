@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from nself_deploy.app.world import World
+from nself_deploy.core.asking import Answer
 from nself_deploy.core.document import StepLine
 from nself_deploy.core.durations import format_duration
 from nself_deploy.core.effects import Judge
@@ -29,6 +30,8 @@ class Paused(Parked):
     """Its end; None: there is none."""
     planned: bool = False
     """Whether the plan has it. That it was made is written with the parked run itself: no kill skips it."""
+    asked: str = ""
+    """The question of another terminal that it answers."""
 
 
 def moment(world: World) -> Moment:
@@ -45,8 +48,18 @@ def paused(world: World, what: str, remedy: str, limit: Limit | None, *, planned
 
 def parking_of(error: Parked) -> Parking:
     """How a run waits, for the journal."""
-    expiry, planned = (error.expiry, error.planned) if isinstance(error, Paused) else (None, False)
-    return Parking(error.what, error.verdict, error.back, error.remedy, error.evidence, expiry, planned)
+    parking = Parking(error.what, error.verdict, error.back, error.remedy, error.evidence)
+    if not isinstance(error, Paused):
+        return parking
+    return msgspec.structs.replace(parking, expiry=error.expiry, planned=error.planned, asked=error.asked)
+
+
+def answer_of(run: Run) -> Answer | None:
+    """What a paused run says to the terminal that asked for it, as soon as it is on record; None: nobody asked."""
+    parking = run.parking
+    if parking is None or not run.waits or not parking.asked:
+        return None
+    return Answer(parking.asked, done=True, words=parking.reason)
 
 
 def _begun(world: World, limit: Limit | None) -> Expiry | None:

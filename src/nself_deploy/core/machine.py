@@ -80,6 +80,8 @@ class Parking(msgspec.Struct, frozen=True):
     """When it does not wait any longer, and what is done then; None: it waits for ever."""
     planned: bool = False
     """Whether it is the pause that the plan has at this step."""
+    asked: str = ""
+    """The question of another terminal that it is the answer to; empty: nobody asked."""
 
 
 class Run(msgspec.Struct, frozen=True):
