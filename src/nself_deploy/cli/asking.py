@@ -12,10 +12,10 @@ from nself_deploy.app import asking
 from nself_deploy.app.locking import held
 from nself_deploy.app.pausing import limit_pause, moment
 from nself_deploy.app.result import Result
+from nself_deploy.app.waiting import waited
 from nself_deploy.app.world import World
 from nself_deploy.cli.output import Lines, print_error, print_json
 from nself_deploy.cli.telling import on_signals, tell_result
-from nself_deploy.cli.waiting import waited
 from nself_deploy.core.asking import Answer, Wanted
 from nself_deploy.core.document import StepLine, answer_document, run_document
 from nself_deploy.core.machine import Run
