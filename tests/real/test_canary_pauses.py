@@ -85,7 +85,12 @@ def test_a_pause_that_is_over_takes_the_candidate_back_and_the_library_waits_for
 def test_when_nobody_waits_the_next_command_does_what_was_to_be_done(shop: Stack) -> None:
     waited = shop.deploy("planned", *people.QUICK, "--strategy", "canary", "--steps", "50:3s:pause,100", check=False)
     assert waited.status == 7 and "paused at 50 %, as planned" in waited.err
-    assert "until about" in shop.nself("pause", "--for", "1s").out
+    refused = shop.nself("pause", "--then", "resume", check=False)
+    assert refused.status == 1 and "Its pause has no end at which to resume it." in refused.err
+    assert "then: abort" in shop.nself("pause", "--for", "2h").out
+    changed = shop.nself("pause", "--then", "resume").out
+    assert "then: resume" in changed
+    assert "then: abort" in shop.nself("pause", "--for", "1s").out
     over = "its pause is over"
     wait_for(lambda: over in json.dumps(shop.nself("status", "--json").json["canary"]), "the end of the pause")
     assert "-50" in people.split(shop)

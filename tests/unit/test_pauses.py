@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nself_deploy.app import judging, pausing, recovery
 from nself_deploy.app.asking import ask
-from nself_deploy.app.pausing import Paused, limit_pause, wait_out
+from nself_deploy.app.pausing import Paused, wait_out
 from nself_deploy.app.recovery import recover
 from nself_deploy.core import machine
 from nself_deploy.core.asking import Wanted
@@ -335,23 +335,6 @@ async def test_when_the_lock_or_the_engine_can_not_be_had_at_the_end_it_tries_ag
         await waiting.act()
 
     assert (await waiting.wait(act)).ended and tries == [6800.0, 6801.0, 6802.0]
-
-
-def test_a_parked_run_is_given_an_end() -> None:
-    waiting = Waiting(paused_run(None))
-    run = limit_pause(waiting.world, waiting.run, Limit(60.0, Then.RESUME))
-
-    assert waiting.run == run and run.parking is not None and run.parking.expiry is not None
-    assert not pausing.due(waiting.world, run)
-    waiting.now += 60.0
-    assert pausing.due(waiting.world, run) == run.parking.expiry
-    run = limit_pause(waiting.world, run, Limit(0.0))
-    assert run.parking is not None and run.parking.expiry is None
-    with pytest.raises(UsageError, match="no share of the traffic"):
-        limit_pause(Waiting(paused_run(None, back=True)).world, paused_run(None, back=True), Limit(1.0, Then.PROMOTE))
-    gone = Waiting(ended(paused_run(None)))
-    with pytest.raises(UsageError, match="not parked any more"):
-        limit_pause(gone.world, gone.run, Limit(60.0))
 
 
 def keys_of(**keys: object) -> Any:

@@ -21,6 +21,7 @@ from nself_deploy.errors import InfrastructureError, Locked, Parked, UsageError
 POLL_S = 1.0
 """How often a waiting command looks whether somebody decided."""
 WAITING = "Wait for the end of the pause"
+SAY_WHEN = "Say when, with --for 30m."
 
 
 class Paused(Parked):
@@ -72,11 +73,13 @@ def due(world: World, run: Run) -> Expiry | None:
     return expiry if expiry is not None and expiry.over(moment(world)) else None
 
 
-def limit_pause(world: World, run: Run, limit: Limit) -> Run:
+def limit_pause(world: World, run: Run, limit: Limit, *, same_end: bool = False) -> Run:
     """Give a run that is parked an end, from now on, or none (0 seconds). The caller holds the lock.
 
+    With `same_end` one that has an end keeps it, and only what is done then is changed.
+
     Raises:
-        UsageError: it was moved on meanwhile, or can't be promoted.
+        UsageError: it was moved on meanwhile, can't be promoted, or has no end that it could keep.
     """
     run = world.store.run(run.id) or run
     if run.parking is None or run.phase is not Phase.PARKED:
@@ -84,7 +87,13 @@ def limit_pause(world: World, run: Run, limit: Limit) -> Run:
     step = run.current()
     if limit.then is Then.PROMOTE and (run.parking.back or step is None or not isinstance(step.effect, Judge)):
         raise UsageError("It has no share of the traffic now, so there is no next one.", "Choose resume or abort.")
-    parking = msgspec.structs.replace(run.parking, expiry=_begun(world, limit))
+    expiry = run.parking.expiry if same_end else None
+    if expiry is not None:
+        limit = Limit(expiry.limit.seconds, limit.then)
+        expiry = Expiry(limit, expiry.began)
+    elif same_end and not limit.seconds:
+        raise UsageError(f"Its pause has no end at which to {limit.then} it.", SAY_WHEN, where="--then")
+    parking = msgspec.structs.replace(run.parking, expiry=expiry or _begun(world, limit))
     run = msgspec.structs.replace(run, parking=parking)
     how = f"for {format_duration(limit.seconds)}, then {limit.then}" if limit.seconds else "until somebody decides"
     world.store.record(run, "note", "", f"parked {how}: asked by {world.user}")
