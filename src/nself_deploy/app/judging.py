@@ -204,9 +204,9 @@ async def _until_known(world: World, run: Run, effect: JudgeEffect, watch: _Watc
         await watch.look()
         watch.answer()
         where, why = recorder.way(effect.hold_s, effect.next_percent, watch.at)
-        if pause_is_due(session, effect, watch.at):
+        if not run.paused_here and pause_is_due(session, effect, watch.at):
             save(world, run, recorder)
-            raise paused(world, f"paused at {session.percent} %, as planned", PAUSED, effect.pause)
+            raise paused(world, f"paused at {session.percent} %, as planned", PAUSED, effect.pause, planned=True)
         world.progress(progress_words(session))
         now = world.clock.monotonic()
         if where is not Way.WAIT or now - saved >= SAVE_S:
@@ -283,11 +283,12 @@ class _Watch:
         if not text:
             return
         ask, session, recorder = msgspec.json.decode(text, type=Ask), self._session, self.recorder
-        self._world.store.set_meta(ask_key(self._run.id), "")
-        if ask.wanted is Wanted.PAUSE:
+        if ask.wanted is Wanted.PAUSE:  # the parked run is the answer: before it is on record, nothing is paused
             save(self._world, self._run, recorder)
-            self._say(Answer(ask.id, done=True, words=f"paused at {session.percent} %"))
-            raise paused(self._world, f"paused by {ask.by} at {session.percent} %", PAUSED, ask.limit)
+            parked = paused(self._world, f"paused by {ask.by} at {session.percent} %", PAUSED, ask.limit)
+            parked.asked = ask.id
+            raise parked
+        self._world.store.set_meta(ask_key(self._run.id), "")
         good = recorder.proved(self._effect.next_percent)
         if good or ask.reason:
             consent = Consent(ask.by, "" if good else ask.reason, ask.full)
