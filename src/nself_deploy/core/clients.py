@@ -38,6 +38,10 @@ class Clients(msgspec.Struct):
         key = client & _BITS
         return key in self.seen or bool(key & ((1 << self.halvings) - 1))
 
+    def copy(self) -> Clients:
+        """The same once more, which goes on by itself."""
+        return Clients(set(self.seen), self.halvings, self.limit)
+
     def __contains__(self, client: int) -> bool:
         return client & _BITS in self.seen
 
