@@ -245,9 +245,10 @@ class Judge(msgspec.Struct):
         """A request that counts for rates: its client has not failed within these ten seconds."""
         side = 0 if request.candidate else 1
         for stratum in strata:
-            stratum.counts.add(side)
             if request.failed:
-                stratum.counts.add(2 + side)
+                stratum.counts.add_both(side, 2 + side)
+            else:
+                stratum.counts.add(side)
         if request.candidate:
             self.absolute.add(int(self.now), failed=request.failed)
 
