@@ -25,7 +25,9 @@ async def test_a_healthy_canary_may_have_its_next_share_when_its_time_is_over() 
 
     assert scene.now - NOON == pytest.approx(300, abs=1)
     assert words.startswith("inconclusive: good enough for 50 %; 0 of ")
-    assert scene.notes == ["times are not compared: 0 answers of the live version are in the log, 1000 are needed"]
+    assert scene.notes == [
+        "times are compared from the 1,000th answer of the live version on: 0 were in the log before the first share"
+    ]
     scene.give(HALF)
     assert (await scene.judge("judge:50")).startswith("pass: ")
     assert scene.now - NOON == pytest.approx(360, abs=2)

@@ -135,11 +135,12 @@ def _begin(world: World, run: Run, candidate: Slot, split: Split, earlier: Sessi
 
 
 def _cuts(world: World, seconds: Sequence[float], analysis: Analysis) -> tuple[float, ...]:
-    """The cut points of the live slot's times; none, and a word about it, when too few are known."""
+    """The cut points of the live slot's times; none yet, and a word about it, when too few are known."""
     cuts = cut_points(seconds, analysis.latency.cuts)
     if not cuts:
         world.note(
-            f"times are not compared: {len(seconds)} answers of the live version are in the log, {ENOUGH} are needed"
+            f"times are compared from the {ENOUGH:,}th answer of the live version on: "
+            f"{len(seconds)} were in the log before the first share"
         )
     return cuts
 
@@ -159,7 +160,7 @@ def _lately(log: RequestLog, end: LogPosition) -> Sequence[float]:
 def open_log(world: World, session: Session) -> RequestLog:
     """The access log, seen for this session."""
     latency = session.judge.latency
-    patience = latency.cuts[-1] if latency is not None else None
+    patience = None if latency is None or latency.late else latency.cuts[-1]  # the same all along
     view = LogView(session.candidate, tuple(session.moves), session.began, session.salt, patience)
     return _reader(world, view)
 

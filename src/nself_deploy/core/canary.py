@@ -15,6 +15,7 @@ from nself_deploy.core.bake import Bake
 from nself_deploy.core.effects import Judge as JudgeEffect
 from nself_deploy.core.evidence import Decision, Evidence, MetricEvidence, Request, Side, Verdict
 from nself_deploy.core.explanation import explain
+from nself_deploy.core.latency import ENOUGH
 from nself_deploy.core.log_moves import Move
 from nself_deploy.core.log_position import LogPosition
 from nself_deploy.core.metrics_judge import MetricsJudge, explain_metrics, worst
@@ -210,6 +211,8 @@ def evidence_words(found: Evidence) -> tuple[str, ...]:
     lines.append(f"evidence of more errors: {_log(found.log_errors)} of {_log(found.log_errors_needed)}{ratio}")
     if found.log_latency is not None:
         lines.append(f"evidence of later answers: {_log(found.log_latency)} of {_log(found.log_latency_needed)}")
+    if found.times_known is not None:
+        lines.append(f"times are compared from the {ENOUGH:,}th answer on: {found.times_known} of {ENOUGH:,}")
     lines.append(f"proof that it is good enough: {_log(found.log_proof)} of {_log(found.log_proof_needed)}")
     lines += [_metric(part) for part in found.metrics]
     lines += [f"missing: {words}" for words in found.missing]
