@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +130,15 @@ def test_offline_without_an_engine_or_a_project(site: Site, tmp_path: Path) -> N
     check(site.back("-C", str(tmp_path / "nothing")), 2, "offline")
     result = execute_rollback(RollbackConfig("web", site.key, environment="local", project_root=tmp_path))
     assert (result.success, result.ui_state) == (False, RollbackUIState.OFFLINE)
+
+
+def test_offline_within_seconds_when_the_engine_hangs(site: Site, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "engine"))
+        silent.listen(16)
+        start = time.monotonic()
+        check(site.back(DOCKER_HOST=f"unix://{tmp_path}/engine"), 2, "offline", "did not answer")
+    assert time.monotonic() - start < 60 and site.served == "three"
 
 
 def test_loading_while_it_runs(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

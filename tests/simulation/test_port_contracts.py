@@ -28,7 +28,7 @@ class SimBed:
         self.world = SimWorld(0, shop.Shape(checked=False))
         process = Process(self.world, "contract", (), shock)
         self.project, self.image = shop.NAME, "sha256:web"
-        self.world.images[self.image] = self.image
+        self.world.images.update({"web:1": self.image, self.image: self.image})
         self.engine, self.compose, self.router = SimEngine(process), SimCompose(process), SimRouter(process)
         self.route = Route("web_8000", "web", 8000)
         self.world.make_net(shop.ORIGINAL, {}, internal=False)

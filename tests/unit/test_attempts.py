@@ -135,7 +135,7 @@ def test_whatever_comes_failures_are_bounded_and_all_are_told(
         denied += reason is not None
         assert failed[source] <= attempts.SOURCE_PLACES + at / attempts.SOURCE_BACK_S
     assert failed.total() <= attempts.ALL_PLACES + at / attempts.ALL_BACK_S + len(failed) * 10
-    events, _ = closing(gate.overall, after(at + attempts.QUIET_S))
+    events, _ = closing(gate.overall, after(at + attempts.QUIET_S + 1))
     told = Counter[str]()
     for event in (*gate.events, *events):
         if event.outcome == "summary":

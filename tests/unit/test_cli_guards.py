@@ -61,7 +61,7 @@ def process(project: Path, *words: str, stdin: str = "", **env: str) -> subproce
         env={**os.environ, **env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         check=False,
     )
 
@@ -129,7 +129,7 @@ def test_a_key_that_is_typed_is_not_shown(project: Path, key: str) -> None:
     os.close(slave)
     seen = b""
     typed = False
-    guard = threading.Timer(60, running.kill)
+    guard = threading.Timer(150, running.kill)
     guard.start()
     while True:
         try:
@@ -144,7 +144,7 @@ def test_a_key_that_is_typed_is_not_shown(project: Path, key: str) -> None:
     guard.cancel()
     os.close(master)
 
-    assert running.wait(60) == 0
+    assert running.wait(150) == 0
     assert b"may: rollback api prod" in seen and key.encode() not in seen
 
 

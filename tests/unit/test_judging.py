@@ -24,6 +24,7 @@ from nself_deploy.core.evidence import Request
 from nself_deploy.core.log_position import LogPosition, LogRead
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Container, Slot, Split
+from nself_deploy.core.nginx_probe import LADDER
 from nself_deploy.core.replay import replayed
 from nself_deploy.core.state import format_time
 from nself_deploy.core.times import parse
@@ -42,6 +43,10 @@ class Scene:
     run: Run
     rate: int = 60
     failing: float = 0.0
+    hangs: bool = False
+    """Whether the candidate answers nothing."""
+    hung: int = 0
+    """How many requests wait for it."""
     split: Split = field(default_factory=lambda: Split.all_to(Slot.BLUE))
     now: float = NOON
     words: dict[str, str] = field(default_factory=dict)
@@ -59,11 +64,15 @@ class Scene:
         for _ in range(round(seconds * self.rate)):
             self.now += 1 / self.rate
             share = self.split.percent_of(Slot.GREEN) / 100
-            n = len(self.lines)
+            n = len(self.lines) + self.hung
             client = (n * 2654435761) % (1 << 32)
             candidate = (n * 7919) % 100 < share * 100
             failed = candidate and n % 100 < self.failing * 100
-            self.lines.append((self.now, Request(0.0, client, candidate, failed, share)))
+            seconds = 0.01 if self.hangs else None
+            if candidate and self.hangs:
+                self.hung += 1
+            else:
+                self.lines.append((self.now, Request(0.0, client, candidate, failed, share, seconds=seconds)))
         if not self.rate:
             self.now += seconds
         for moment in sorted(self.at):
@@ -90,6 +99,9 @@ class Scene:
     async def found(self, compose_project: str = "", **_: Any) -> list[Container]:
         return [c for c in self.containers if c.project == compose_project]
 
+    async def in_flight(self, slot: Slot) -> int:
+        return max((rung for rung in LADDER if rung <= self.hung), default=0) if slot is Slot.GREEN else 0
+
     async def router(self) -> Any:
         return SimpleNamespace(mounted=True, running=True, loaded_tree="tree")
 
@@ -112,7 +124,9 @@ class Scene:
                 monotonic=lambda: self.now,
                 sleep=self.sleep,
             ),
-            router=SimpleNamespace(split=lambda: self.split, record=self.keep_log, observe=self.router),
+            router=SimpleNamespace(
+                split=lambda: self.split, record=self.keep_log, observe=self.router, in_flight=self.in_flight
+            ),
             engine=SimpleNamespace(containers=self.found),
             request_log=self.log,
             metrics=None,
@@ -176,6 +190,16 @@ async def test_a_canary_that_fails_is_found_in_seconds_and_says_how_many_were_hi
     assert scene.now - NOON < 20
     assert any("evidence of more errors" in line for line in caught.value.evidence)
     assert scene.replays() and b'"fail"' in scene.record
+
+
+@pytest.mark.parametrize("rate", [60, 400])
+async def test_a_canary_that_hangs_is_found_by_what_is_in_flight(rate: int) -> None:
+    scene = a_scene(rate=rate, hangs=True)
+    with pytest.raises(Unhealthy, match=r"failed at 10 %: the candidate hangs: \d+ or more requests wait for it"):
+        await scene.judge("judge:10")
+
+    assert 5 < scene.now - NOON < 9
+    assert scene.replays() and b'"hanging"' in scene.record
 
 
 async def test_without_traffic_it_waits_for_a_person_at_its_share() -> None:

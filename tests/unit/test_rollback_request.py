@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nself_deploy import RollbackConfig, execute_rollback
 from nself_deploy.core.rollback import STATUS, Request, RollbackUIState, checked, failed
 from nself_deploy.errors import (
     ConfigError,
@@ -58,6 +59,24 @@ def test_defaults_and_one_line_of_reason() -> None:
 )
 def test_which_state_a_failure_is(error: NselfError, state: RollbackUIState, status: Exit) -> None:
     assert failed(error) == (state, status)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (RollbackConfig("web", "k", environment="mars"), "no environment 'mars'"),
+        (RollbackConfig("../web", "k"), "no name of a service"),
+        (RollbackConfig("web", "k", max_retries=-1), "max_retries"),
+    ],
+)
+def test_wrong_arguments_are_raised(config: RollbackConfig, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        execute_rollback(config)
+
+
+async def test_it_is_not_called_from_an_event_loop() -> None:
+    with pytest.raises(UsageError, match="running event loop"):
+        execute_rollback(RollbackConfig("web", "k"))
 
 
 def test_every_state_has_an_exit_status_of_its_own() -> None:

@@ -150,8 +150,9 @@ def ended(run: Run, request: Request) -> ServiceRollback:
         status = int(STATUS[state])
     elif run.outcome is not Outcome.DONE and run.failure is not None:
         status = run.failure.exit_status
+    event = event_id(run) if run.ended else ""
     return ServiceRollback(
-        state, request.service, request.environment, run.plan.release, error, event_id(run), exit_status=status
+        state, request.service, request.environment, run.plan.release, error, event, exit_status=status
     )
 
 

@@ -127,7 +127,7 @@ def _number(low: float, high: float, *, whole: bool = False) -> Callable[[object
         except ValueError:
             number = math.nan
         if not math.isfinite(number) or (whole and number != int(number)):
-            raise ValueError(f"{value!r} is not {wanted}")
+            raise ValueError(f"{value!r} is not {wanted}: {low:g} to {high:g} is possible")
         if number and not low <= number <= high:
             raise ValueError(f"{value!r} is out of range: {low:g} to {high:g} is possible")
         return int(number) if whole else number

@@ -109,7 +109,7 @@ BAD_WORDS = (
     (("--canary", "100"), "'100' is out of range: 1 to 99 is possible"),
     (("--canary", "10", "--steps", "10,100"), "The shares are given in two ways"),
     (("--error-threshold", "-1"), "'-1' is out of range"),
-    (("--error-threshold", "nan"), "'nan' is not a number"),
+    (("--error-threshold", "nan"), "'nan' is not a number: 0.001 to 100 is possible"),
     (("--error-threshold", "101"), "'101' is out of range"),
     (("--error-threshold", "80"), "slo_error_rate: 0.8 is out of range"),
     (("--soak", "1s"), "'1s' is out of range: 3s to 24h is possible"),

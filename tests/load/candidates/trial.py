@@ -22,6 +22,7 @@ PATIENCE_S = 240.0
 _SEEN = 20
 """So many answers of a candidate, and it has users."""
 _COUNTED = re.compile(r"(\d+) clients? w(?:ere|as) hit")
+_REMEDY = re.compile(r"^  -> .|is possible\.$", re.MULTILINE)
 _BROKEN_OFF = (499, 502, 504)
 """Statuses of requests that the router answered by itself, or whose client had gone."""
 _ADVICE = {
@@ -202,6 +203,11 @@ def bad_words(stack: Stack) -> Tried:
     for words, says in BAD_WORDS:
         outcome = stack.nself("--strategy", "canary", *words, check=False, SHOP_RELEASE="bad")
         found.requests += 1
-        if outcome.status != 1 or says not in outcome.err or "Traceback" in outcome.err or "-> " not in outcome.err:
+        if (
+            outcome.status != 1
+            or says not in outcome.err
+            or "Traceback" in outcome.err
+            or not _REMEDY.search(outcome.err)
+        ):
             found.wrong.append(f"{' '.join(words)}: {outcome.text}")
     return found
