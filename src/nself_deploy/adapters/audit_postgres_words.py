@@ -81,7 +81,8 @@ def _shown(words: dict[str, Any]) -> str:
         return f"service {words['service']}"
     role = f"{words['user']}@" if words.get("user") else ""
     host = words.get("host") or words.get("hostaddr") or "localhost"
-    return f"{role}{host}:{words.get('port') or 5432}/{words.get('dbname') or words.get('user') or ''}"
+    port = str(words.get("port", "")).strip(",") or "5432"  # of several hosts there are several, often empty
+    return f"{role}{host}:{port}/{words.get('dbname') or words.get('user') or ''}"
 
 
 def _scrubbed(text: str, dsn: str) -> str:

@@ -102,9 +102,9 @@ async def remove(directory: str, name: str) -> Sink:
         UsageError: there is none of this name.
     """
     root = _root(directory)
+    sinks = AuditSinks(root)
+    (sink,) = _chosen(sinks.load(), name)
     with wiring.open_journal(root) as journal:
-        sinks = AuditSinks(root)
-        (sink,) = _chosen(sinks.load(), name)
         async with sinks.turn(sink, _PATIENCE_S):
             with journal.transaction():
                 journal.add_event(sink_event("sink-removed", sink))
