@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -54,6 +53,8 @@ def init(
     if as_sql:
         emit(sys.stdout, script())
         return 0
+    import asyncio
+
     from nself_deploy.wiring import delivery
 
     sink = _sink(dsn, url, secret_file, account, name)
@@ -78,6 +79,8 @@ def deliver(name: str, as_json: bool, directory: str, *, follow: bool, again: bo
     This is done by itself after each command that wrote an event. A sink that does not work is then tried for ten
     minutes; --follow never gives up.
     """
+    import asyncio
+
     from nself_deploy.wiring import delivery
 
     if follow and again:
@@ -110,6 +113,8 @@ def status(as_json: bool, directory: str) -> int:
 @common
 def remove(sink: str, as_json: bool, directory: str) -> int:
     """Deliver nothing more to a sink. What was delivered stays where it is; SINK is the name that status shows."""
+    import asyncio
+
     from nself_deploy.cli.output import print_json
     from nself_deploy.wiring import delivery
 
@@ -125,6 +130,8 @@ def remove(sink: str, as_json: bool, directory: str) -> int:
 @common
 def deliver_audit(directory: str, **_: Any) -> int:
     """Deliver what waits; started in the background by a command that wrote an event."""
+    import asyncio
+
     from nself_deploy.wiring import delivery
 
     asyncio.run(delivery.deliver_in_background(directory))
@@ -187,6 +194,8 @@ def _read(word: str, what: str) -> str:
 
 
 def _follow(directory: str, name: str) -> int:
+    import asyncio
+
     from nself_deploy.wiring import delivery
 
     lines = _lines()
