@@ -13,7 +13,6 @@ import msgspec
 from nself_deploy import wiring
 from nself_deploy.adapters.audit_sinks import AuditSinks
 from nself_deploy.adapters.journal import Journal
-from nself_deploy.adapters.project_files import find_project_files
 from nself_deploy.adapters.system import SystemClock
 from nself_deploy.app.delivering import Courier, Receiver, Route, lines, waits
 from nself_deploy.core.audit_delivery import Progress, Sink, SinkKind, SinkLine, sink_event
@@ -185,7 +184,12 @@ def start_if_something_waits(journal: Journal) -> None:
     """Start the process in the background when an event waits for a sink; never fails, and never waits for it."""
     with contextlib.suppress(NselfError, OSError):
         root = journal.path.parent.parent
-        if any(waits(journal.deliveries, sink) for sink in AuditSinks(root).load()):
+        sinks = AuditSinks(root)
+        if not any(waits(journal.deliveries, sink) for sink in sinks.load()):
+            return
+        with sinks.courier(1) as nobody_does:
+            pass
+        if nobody_does:  # one that does looks once more before it ends
             wiring.spawn_detached(["deploy", "deliver-audit", "-C", os.path.abspath(root)])
 
 
@@ -249,4 +253,6 @@ def _chosen(sinks: list[Sink], name: str) -> list[Sink]:
 
 
 def _root(directory: str) -> Path:
+    from nself_deploy.adapters.project_files import find_project_files  # reads YAML: not where a command only ends
+
     return Path(find_project_files(directory, os.environ).root)
