@@ -19,8 +19,10 @@ from nself_deploy.adapters.audit_sinks import AuditSinks
 from nself_deploy.adapters.journal import Journal
 from nself_deploy.cli import main as program
 from nself_deploy.core.audit import AuditEvent
+from nself_deploy.core.rollback import Request
 from nself_deploy.errors import StateFileError
 from nself_deploy.wiring import delivery
+from nself_deploy.wiring.service_rollback import Told, _Ended, _Rollback
 from tests.unit.http_receiver import LIMIT_S, Receiver, receiver
 
 Said = tuple[int, str, str]
@@ -322,3 +324,20 @@ async def test_a_sink_that_was_removed_gets_nothing_from_who_still_knows_it(
         errors = await courier.once()
 
     assert "was changed or removed meanwhile" in str(errors["webhook"]) and server.got == []
+
+
+def test_a_rollback_with_a_good_key_starts_nobody_before_users_are_back(
+    say: Say, project: Path, server: Receiver, started: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    program.main(["deploy", "keys", "create", "watch", "--service", "web", "-C", str(project)])
+    key = capsys.readouterr().out.strip()
+    say("init", "--webhook", server.url)
+    request = Request("web", "prod", "", 0)
+    started.clear()
+    _Rollback(str(project), request, key, Told())._authorize()
+    good = list(started)
+    with pytest.raises(_Ended):
+        _Rollback(str(project), request, "wrong", Told())._authorize()
+
+    assert good == []
+    assert started == [["deploy", "deliver-audit", "-C", str(project)]]

@@ -137,10 +137,8 @@ class PostgresSink:
     async def _opened(self) -> Connection:
         if self._connection is not None and not self._connection.closed:
             return self._connection
-        try:
-            import psycopg
-        except ImportError as error:
-            raise missing_library() from error
+        import psycopg
+
         self._is_late = False
         try:
             async with asyncio.timeout(2 * CONNECT_S):
