@@ -53,6 +53,7 @@ def run(
 ) -> int:
     """Bring the present version of the project live; with --rollback, take one service back to the version before."""
     if back:
+        _fits_rollback(options, target or "", environment, dry_run=dry_run, keep_failed=keep_failed, waits=wait_s > 0)
         from nself_deploy.cli import service_rollback
 
         given = read_key(key, key_file)
@@ -69,6 +70,22 @@ def run(
     if dry_run:
         return running.plan(flags, directory, as_json=as_json)
     return running.deploy(flags, directory, as_json=as_json, yes=yes, keep_failed=keep_failed, wait_s=wait_s)
+
+
+def _fits_rollback(
+    options: dict[str, Any], target: str, environment: str, *, dry_run: bool, keep_failed: bool, waits: bool
+) -> None:
+    """Refuse what a rollback of one service would not heed: above all, it can't be tried without doing it."""
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
+    flags = (("--dry-run", dry_run), ("--keep-failed", keep_failed), ("--wait", waits))
+    given += [word for word, is_given in flags if is_given]
+    if given:
+        remedy = "Leave it out; nself deploy keys check tries a key without doing anything."
+        raise UsageError(f"{given[0]} does not go with --rollback; nothing was done.", remedy, where=given[0])
+    from nself_deploy.core.settings import TARGETS
+
+    if target and environment and TARGETS.get(target, target) != TARGETS.get(environment, environment):
+        raise UsageError(f"Is it {target} or {environment}?", "Name the environment once, with --env.", where="--env")
 
 
 @click.command(short_help="Show what a deploy would do, and why.")
@@ -141,17 +158,22 @@ def abort(as_json: bool, directory: str, wait_s: float) -> int:
     return recovering.abort(directory, as_json=as_json, wait_s=wait_s)
 
 
-@click.command(short_help="Park a canary that runs at its present share.")
+@click.command(short_help="Park a canary at its present share, for a while or until you decide.")
+@click.option("--for", "for_", metavar="TIME", help="How long at most; 0 until somebody decides [0s].")
+@click.option("--then", metavar="ACTION", help="What is done after that: abort, resume or promote [abort].")
+@wait_option
 @common
-def pause(as_json: bool, directory: str) -> int:
+def pause(for_: str | None, then: str | None, wait_s: float, as_json: bool, directory: str) -> int:
     """Park a canary that runs in another terminal: it keeps its present share, and nobody watches it.
 
-    That terminal's command ends with status 7. What is known is kept: resume goes on from there, promote gives it the
-    next share, abort takes it back.
+    What is known is kept: resume goes on from there, promote gives it the next share, abort takes it back. That
+    terminal's command ends with status 7, but with --for it waits for the end of the pause, and does then what --then
+    says; if it is not there any more, the next command that changes things does. Nothing is promoted without proof. A
+    canary that is parked already is given that end from now on.
     """
     from nself_deploy.cli import asking
 
-    return asking.pause(directory, as_json=as_json)
+    return asking.pause(directory, {"pause_expiry_s": for_, "pause_then": then}, as_json=as_json, wait_s=wait_s)
 
 
 @click.command(short_help="Give a canary its next share, or all of the traffic, now.")
