@@ -83,8 +83,11 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=30, help="of the server, and as many of who delivers")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    directory = Path(tempfile.mkdtemp(prefix="nself-audit-"))
-    with started() as server, project_in(directory) as project:
+    with (
+        tempfile.TemporaryDirectory(prefix="nself-audit-") as directory,
+        started() as server,
+        project_in(Path(directory)) as project,
+    ):
         right = drill(renewed(server), project, options.events, options.kills, random.Random(options.seed))
     return 0 if right else 1
 
