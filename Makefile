@@ -4,7 +4,7 @@ RATE ?= 300
 N ?= 10000
 PYTHON := .venv/bin/python
 
-.PHONY: help setup check format unit test demo soak canaries crash simulate verdicts bench clean distclean
+.PHONY: help setup check format unit test demo soak canaries crash audit-drill simulate verdicts bench clean distclean
 
 help:
 	@echo "make setup   the Python environment in .venv, with pinned packages"
@@ -16,6 +16,7 @@ help:
 	@echo "make soak    many deploys in a row under load: DEPLOYS=$(DEPLOYS) RATE=$(RATE)"
 	@echo "make canaries  real canaries under load: healthy ones, and ones that fail, hang, crash or are late"
 	@echo "make crash   SIGKILL before and after every effect of every kind of run, under load"
+	@echo "make audit-drill  10,000 audit events while PostgreSQL and who delivers to it are killed 30 times each"
 	@echo "make simulate  thousands of histories in a simulated world: N=$(N); SEED=... plays one and shows it"
 	@echo "make verdicts  how often healthy candidates are rolled back and how soon sick ones are found: a simulation"
 	@echo "make bench   ways to switch traffic, compared"
@@ -57,6 +58,9 @@ canaries: setup
 
 crash: setup
 	tools/with-engine $(PYTHON) -m tests.crash
+
+audit-drill: setup
+	$(PYTHON) -m tests.real.audit_drill
 
 simulate: setup
 	$(PYTHON) -m tests.simulation $(if $(SEED),--seed $(SEED) --verbose,--seeds $(N) --processes 2 --mutations)

@@ -16,6 +16,7 @@ from nself_deploy.app.replaying import Replay, RunReplay
 from nself_deploy.cli.main import deploy, nself
 from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.audit import Report as AuditReport
+from nself_deploy.core.audit_delivery import SinkLine
 from nself_deploy.core.breaker import BreakerLine
 from nself_deploy.core.deploy_keys import KeyLine
 from nself_deploy.core.document import Document, PlanDocument, ServiceLine, SettingLine, StepLine
@@ -121,6 +122,7 @@ def test_every_variable_of_a_setting_is_documented() -> None:
         ("A run", RunStatus.__struct_fields__),
         ("An audit event", AuditEvent.__struct_fields__),
         ("The audit check", AuditReport.__struct_fields__),
+        ("An audit sink", SinkLine.__struct_fields__),
         ("A deploy key", KeyLine.__struct_fields__),
         ("A breaker", BreakerLine.__struct_fields__),
         ("The doctor document", Report.__struct_fields__),

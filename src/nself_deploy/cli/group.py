@@ -78,11 +78,12 @@ class DeployGroup(click.Group):
         "keys": "nself_deploy.cli.keys:keys",
         "breaker": "nself_deploy.cli.breaker:breaker",
         "expire-standby": "nself_deploy.cli.release:expire_standby",
+        "deliver-audit": "nself_deploy.cli.audit_delivery:deliver_audit",
     }
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """Names for the help text, in the order in which people need them."""
-        return [name for name in self.lazy if name not in (RUN, "expire-standby")]
+        return [name for name in self.lazy if name not in (RUN, "expire-standby", "deliver-audit")]
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""

@@ -33,6 +33,8 @@ CANARY_OPTIONS = (
 """Word, setting, placeholder, help. TIME is a number with its unit: 500ms, 90s, 5m, 1h30m; without a unit, seconds."""
 
 
+DELIVERY_WORDS = ("--postgres", "--webhook", "--secret-file", "--account", "--name", "--sink")
+"""Words of commands about the delivery of the audit trail that are followed by a value."""
 GUARD_WORDS = ("--env", "--service", "--action", "--expires", "--overlap", "--key", "--key-file")
 """Words of commands about keys and breakers that are followed by a value."""
 

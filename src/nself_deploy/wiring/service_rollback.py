@@ -114,7 +114,7 @@ class _Rollback:
         root, state = journal_root(self._directory), outcome.state
         if root is None or not self._key_name or state.ui_state is RollbackUIState.LOADING:
             return
-        with contextlib.closing(Journal.open(root, actor=wiring.actor())) as store:
+        with contextlib.closing(wiring.open_journal(root)) as store:
             if not state.audit_event_id and store.unfinished() is None:  # a run's end is an event by itself
                 event = use_case.note(store, self._request, "failed", state.error, self._key_name)
                 outcome.state = state = msgspec.structs.replace(state, audit_event_id=event)
@@ -138,6 +138,8 @@ class _Rollback:
             answer = authorize(
                 store.guards, self._key, ACTION, request.environment, request.service, wiring.actor(), moment()
             )
+            if not isinstance(answer, Denied):
+                store.at_end = lambda _: None  # users first: the journal is closed once more
         if isinstance(answer, Denied):
             self._refuse(RollbackUIState(answer.ui_state), answer.error())
         else:
@@ -277,4 +279,4 @@ def _journal(directory: str) -> Journal:
         from nself_deploy.adapters.project_files import find_project_files
 
         root = Path(find_project_files(directory, os.environ).root)
-    return Journal.open(root, actor=wiring.actor())
+    return wiring.open_journal(root)
