@@ -33,6 +33,9 @@ CANARY_OPTIONS = (
 """Word, setting, placeholder, help. TIME is a number with its unit: 500ms, 90s, 5m, 1h30m; without a unit, seconds."""
 
 
+SERVE_WORDS = ("--listen", "--tls-cert", "--tls-key")
+"""Words of `serve` that are followed by a value."""
+
 GUARD_WORDS = ("--env", "--service", "--action", "--expires", "--overlap", "--key", "--key-file")
 """Words of commands about keys and breakers that are followed by a value."""
 
@@ -41,7 +44,7 @@ def value_options() -> frozenset[str]:
     """Words that are followed by a value, in any command."""
     words = {word for word, *_ in (*DEPLOY_OPTIONS, *CANARY_OPTIONS)}
     others = {"-C", "--to", "--limit", "--wait", "--noted", "--reason", "--max-retries", "--for", "--then"}
-    return frozenset(words | others | set(GUARD_WORDS))
+    return frozenset(words | others | {*GUARD_WORDS, *SERVE_WORDS})
 
 
 def deploy_options(command: F) -> F:

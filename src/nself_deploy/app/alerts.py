@@ -1,0 +1,126 @@
+"""What the journal knows about alerts: what is live and since when, and which alerts are over."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import msgspec
+
+from nself_deploy.core import alerts as core
+from nself_deploy.core.alerts import Alert, Heard, Live, Rules, Taken
+from nself_deploy.core.journal_records import Entry, EntryKind
+from nself_deploy.core.machine import Outcome, Run
+from nself_deploy.core.model import Release, Slot
+from nself_deploy.core.plan import Kind
+from nself_deploy.core.slot_records import SlotRecord, live_slot
+from nself_deploy.errors import StateFileError
+
+HISTORY = 200
+"""Runs that are looked at."""
+HEARD_LIMIT = 500
+"""Alerts that are remembered."""
+
+_RULES, _HEARD = "alert-rules", "alerts-heard"
+"""Words of the journal."""
+
+
+class AlertStore(Protocol):
+    """The part of the journal that is needed here."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All writes inside are one."""
+
+    def slots(self) -> dict[Slot, SlotRecord]:
+        """What is in each slot."""
+
+    def release(self, release_id: str) -> Release | None:
+        """A release by id."""
+
+    def history(self, limit: int = 20) -> list[Run]:
+        """Runs, newest first."""
+
+    def entries(self, run_id: str) -> list[Entry]:
+        """The journal of one run, in order."""
+
+    def meta(self, key: str) -> str:
+        """A remembered word, empty when there is none."""
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Remember a word."""
+
+
+def live(store: AlertStore) -> Live | None:
+    """What users are served by our records; None when nothing of ours is live.
+
+    Raises:
+        NselfError: the journal can't be read.
+    """
+    slots = store.slots()
+    slot = live_slot(slots)
+    release = store.release(slots[slot].release) if slot is not None else None
+    if release is None:
+        return None
+    services = tuple(service.name for service in release.apps())
+    for run in store.history(HISTORY):
+        if run.outcome is Outcome.DONE and run.plan.release == release.id:
+            return Live(release.id, services, _moved(run, store.entries(run.id)), run.plan.kind is Kind.ROLLBACK)
+    return Live(release.id, services, "")
+
+
+def _moved(run: Run, entries: list[Entry]) -> str:
+    """When a run gave all the traffic to its release."""
+    moves = {step.key for step in run.plan.steps if step.moves_traffic}
+    times = [entry.at for entry in entries if entry.kind is EntryKind.OUTCOME and entry.step in moves]
+    return times[-1] if times else run.completed_at or run.started_at
+
+
+def unwanted(store: AlertStore, alert: Alert, rules: Rules) -> tuple[Taken, str] | None:
+    """Why an alert that fires must not roll back what is live now; None when it may.
+
+    Raises:
+        NselfError: the journal can't be read.
+    """
+    known = {heard.id: heard for heard in _heard(store)}.get(alert.id)
+    if known is not None:
+        return Taken.REPEATED, f"its rollback ended at {known.at}: {known.ui_state}"
+    return core.unwanted(alert, live(store), rules, store.history(HISTORY))
+
+
+def settle(store: AlertStore, alerts: list[Alert], ui_state: str, now: str) -> None:
+    """The rollback that these alerts asked for is over; they ask for no other one.
+
+    Raises:
+        NselfError: the journal can't be written.
+    """
+    new = [Heard(alert.id, ui_state, now) for alert in alerts]
+    with store.transaction():
+        known = core.remembered(_heard(store), new, HEARD_LIMIT)
+        store.set_meta(_HEARD, msgspec.json.encode(known).decode())
+
+
+def _heard(store: AlertStore) -> list[Heard]:
+    text = store.meta(_HEARD)
+    try:
+        return msgspec.json.decode(text, type=list[Heard]) if text else []
+    except ValueError as error:
+        raise StateFileError(f"the alerts can't be read: {error}.", where=".nself/nself.db") from error
+
+
+def rules(store: AlertStore) -> Rules:
+    """How alerts are understood, as the project's file had it at the last deploy.
+
+    Raises:
+        StateFileError: it can't be read.
+    """
+    text = store.meta(_RULES)
+    try:
+        return msgspec.json.decode(text, type=Rules) if text else Rules()
+    except ValueError as error:
+        raise StateFileError(f"the rules of alerts can't be read: {error}.", where=".nself/nself.db") from error
+
+
+def keep_rules(store: AlertStore, found: Rules) -> None:
+    """Remember the rules, if they are not those in force."""
+    if found != rules(store):
+        store.set_meta(_RULES, msgspec.json.encode(found).decode())
