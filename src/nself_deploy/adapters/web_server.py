@@ -168,11 +168,11 @@ class WebServer:
         path = request.path
         try:
             async with asyncio.timeout(BODY_S):
-                body = await _body(request, self._limits.get(path, 0))
+                body = await _body(request, self._limits[path]) if path in self._limits else b""
         except TimeoutError:
             return problem(408, f"The body was not sent within {BODY_S:g} s.", "Send it at once.")
         if body is None:
-            return too_large(path)
+            return too_large(self._limits[path])
         asked = Asked(
             method=request.method,
             path=path,

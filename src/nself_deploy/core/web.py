@@ -139,9 +139,8 @@ def refused(asked: Asked) -> Answer | None:
     return None
 
 
-def too_large(path: str) -> Answer:
-    """The answer to a body that is not read to its end."""
-    limit = BODY_LIMITS.get(path, 0)
+def too_large(limit: int) -> Answer:
+    """The answer to a body that is not read to its end, for having more bytes than the limit."""
     return problem(413, f"The body is larger than {limit} bytes.", "Send less.")
 
 
