@@ -55,7 +55,7 @@ class Project:
         await asyncio.sleep(0)
         self.meanwhile()
         self.at_work -= 1
-        gone = bool(alerts) and all([await self.unwanted(alert) for alert in alerts])
+        gone = bool(alerts) and len(await self.unwanted(list(alerts))) == len(alerts)
         if not gone:
             self.rolled_back.append(request)
             self.alerts.append(alerts)
@@ -73,10 +73,10 @@ class Project:
     async def live(self) -> Live | None:
         return self.facts
 
-    async def unwanted(self, alert: Alert) -> tuple[Taken, str] | None:
-        if alert.id in self.settled:
-            return Taken.REPEATED, "over"
-        return unwanted(alert, self.facts, Rules(), [])
+    async def unwanted(self, alerts: list[Alert]) -> dict[str, tuple[Taken, str]]:
+        over: dict[str, tuple[Taken, str] | None] = dict.fromkeys(self.settled, (Taken.REPEATED, "over"))
+        found = {a.id: over.get(a.id) or unwanted(a, self.facts, Rules(), []) for a in alerts}
+        return {name: why for name, why in found.items() if why is not None}
 
     async def settle(self, alerts: list[Alert], ui_state: str) -> None:
         self.settled |= {alert.id: ui_state for alert in alerts}

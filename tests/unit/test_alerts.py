@@ -155,10 +155,11 @@ def test_labels_are_mapped_as_the_project_says() -> None:
 def test_alerts_about_one_service_are_one_group_and_firing_ones_come_first() -> None:
     found = by_target(
         read(
-            {"status": "resolved", "labels": {"service": "api"}},
+            {"status": "resolved", "labels": {"service": "api"}, "fingerprint": "a"},
             {"labels": {"service": "web"}},
             {"labels": {"service": "web"}, "fingerprint": "b"},
-            {"labels": {}},
+            {"labels": {"service": "web"}, "fingerprint": "b", "status": "resolved"},
+            {"labels": {}, "fingerprint": "c"},
         ),
         Rules(),
     )

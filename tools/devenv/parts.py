@@ -43,6 +43,9 @@ PARTS = {
     "nginx-1.22": Part((Source(OLDEST_SUITE, ("nginx",)),), "usr/sbin/nginx"),
     "docker-registry": Part((Source(OLDEST_SUITE, ("docker-registry",)),), "usr/bin/docker-registry"),
     "prometheus": Part((Source(OLDEST_SUITE, ("prometheus",), closure=False),), "usr/bin/prometheus"),
+    "alertmanager": Part(
+        (Source(OLDEST_SUITE, ("prometheus-alertmanager",), closure=False),), "usr/bin/prometheus-alertmanager"
+    ),
     "openssl": Part((Source(OLDEST_SUITE, ("openssl",)),), "usr/bin/openssl"),
     "wrk": Part((Source(OLDEST_SUITE, ("wrk",)),), "usr/bin/wrk"),
     "pip-wheel": Part((Source(OLDEST_SUITE, ("python3-pip-whl",), closure=False),), "usr/share/python-wheels"),

@@ -82,14 +82,13 @@ class Alerting:
 
     async def _wanted(self, firing: list[Alert], target: Target, found: _Found) -> list[Alert]:
         """Those that ask for a rollback of what is live."""
-        wanted = []
+        if not firing:
+            return []
+        why = await self._desk.unwanted(firing)
         for alert in firing:
-            why = await self._desk.unwanted(alert)
-            if why is None:
-                wanted.append(alert)
-            else:
-                found.add([alert], target, *why)
-        return wanted
+            if alert.id in why:
+                found.add([alert], target, *why[alert.id])
+        return [alert for alert in firing if alert.id not in why]
 
 
 class _Found:

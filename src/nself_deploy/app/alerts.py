@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -75,16 +76,20 @@ def _moved(run: Run, entries: list[Entry]) -> str:
     return times[-1] if times else run.completed_at or run.started_at
 
 
-def unwanted(store: AlertStore, alert: Alert, rules: Rules) -> tuple[Taken, str] | None:
-    """Why an alert that fires must not roll back what is live now; None when it may.
+def unwanted(store: AlertStore, alerts: Iterable[Alert]) -> dict[str, tuple[Taken, str]]:
+    """Which of these alerts, that all fire, must not roll back what is live now, and why; by their ids.
 
     Raises:
         NselfError: the journal can't be read.
     """
-    known = {heard.id: heard for heard in _heard(store)}.get(alert.id)
-    if known is not None:
-        return Taken.REPEATED, f"its rollback ended at {known.at}: {known.ui_state}"
-    return core.unwanted(alert, live(store), rules, store.history(HISTORY))
+    over = {heard.id: f"its rollback ended at {heard.at}: {heard.ui_state}" for heard in _heard(store)}
+    now, known, runs = live(store), rules(store), store.history(HISTORY)
+    found = {}
+    for alert in alerts:
+        why = (Taken.REPEATED, over[alert.id]) if alert.id in over else core.unwanted(alert, now, known, runs)
+        if why is not None:
+            found[alert.id] = why
+    return found
 
 
 def settle(store: AlertStore, alerts: list[Alert], ui_state: str, now: str) -> None:

@@ -48,8 +48,8 @@ class Desk(Protocol):
     async def live(self) -> Live | None:
         """What users are served."""
 
-    async def unwanted(self, alert: Alert) -> tuple[Taken, str] | None:
-        """Why an alert that fires must not roll back what is live now."""
+    async def unwanted(self, alerts: list[Alert]) -> dict[str, tuple[Taken, str]]:
+        """Which of these alerts, that all fire, must not roll back what is live now, and why; by their ids."""
 
     async def settle(self, alerts: list[Alert], ui_state: str) -> None:
         """The rollback that these alerts asked for is over."""

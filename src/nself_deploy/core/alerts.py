@@ -238,9 +238,10 @@ def _plain(text: str, limit: int) -> str:
 
 
 def by_target(alerts: list[Alert], rules: Rules) -> Mapping[Target, list[Alert]]:
-    """Alerts by what they are about, those that fire first; without those that ask for nothing."""
+    """Alerts by what they are about, each once, those that fire first; without those that ask for nothing."""
     found: dict[Target, list[Alert]] = {}
-    for alert in sorted(alerts, key=lambda alert: not alert.firing):
+    each = {alert.id: alert for alert in sorted(alerts, key=lambda alert: alert.firing)}
+    for alert in sorted(each.values(), key=lambda alert: not alert.firing):
         target = target_of(alert, rules)
         if target is not None:
             found.setdefault(target, []).append(alert)

@@ -65,9 +65,8 @@ class ProjectDesk:
         """Roll back; for alerts only if one of them still asks for it under the lock. It goes on without its asker."""
 
         def unwanted(store: Journal) -> str:
-            rules = known_alerts.rules(store)
-            words = [found[1] for alert in alerts if (found := known_alerts.unwanted(store, alert, rules)) is not None]
-            return words[0] if alerts and len(words) == len(alerts) else ""
+            found = known_alerts.unwanted(store, alerts) if alerts else {}
+            return "; ".join(words for _, words in found.values()) if len(found) == len({a.id for a in alerts}) else ""
 
         def run() -> Ended:
             by = service_rollback.By(source, unwanted)
@@ -101,9 +100,9 @@ class ProjectDesk:
         """What users are served."""
         return await self._look(known_alerts.live)
 
-    async def unwanted(self, alert: Alert) -> tuple[Taken, str] | None:
-        """Why an alert that fires must not roll back what is live now."""
-        return await self._look(lambda store: known_alerts.unwanted(store, alert, known_alerts.rules(store)))
+    async def unwanted(self, alerts: list[Alert]) -> dict[str, tuple[Taken, str]]:
+        """Which of these alerts, that all fire, must not roll back what is live now, and why."""
+        return await self._look(lambda store: known_alerts.unwanted(store, alerts))
 
     async def settle(self, alerts: list[Alert], ui_state: str) -> None:
         """The rollback that these alerts asked for is over."""

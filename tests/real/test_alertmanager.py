@@ -1,0 +1,78 @@
+"""A real Alertmanager tells `nself deploy serve`: again and again, after a restart of either, and at the end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from nself_deploy.core.alerts import utc
+from tests.real.alert_parts import Alertmanager
+from tests.unit.serving_scene import WRONG, Server, deployed, events
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> str:
+    return deployed(tmp_path)
+
+
+@pytest.fixture
+def server(tmp_path: Path, key: str) -> Iterator[Server]:
+    with Server(tmp_path) as running:
+        yield running
+
+
+def told(server: Server, words: str, times: int = 1) -> None:
+    """Wait until it was told so often."""
+    server.says(rf"(?s)(?:{re.escape(words)}.*){{{times}}}")
+
+
+def rollbacks(root: Path) -> list[str]:
+    return [event.reason for event in events(root) if event.event_type == "rollback"]
+
+
+def test_an_alert_that_is_told_again_and_again_is_one_rollback(server: Server, tmp_path: Path, key: str) -> None:
+    began = datetime.now(UTC)
+    manager = Alertmanager(tmp_path / "manager", server.port, key)
+    manager.start()
+    try:
+        manager.raises(began.isoformat())
+        told(server, "1 alert: rollback")
+        told(server, "1 alert: repeated", 2)
+        manager.kill()
+        server.process.kill()
+        server.process.wait(20)
+        server._words = ("--listen", f"127.0.0.1:{server.port}")
+        server.start()
+        manager.start()
+        manager.raises(began.isoformat())
+        told(server, "1 alert: repeated", 2)
+        manager.raises(began.isoformat(), (datetime.now(UTC) + timedelta(milliseconds=10)).isoformat())
+        told(server, "1 alert: resolved")
+    finally:
+        manager.kill()
+
+    (reason,) = rollbacks(tmp_path)
+    assert utc(began.isoformat()) in reason and reason.endswith(": 5 % of the answers are errors")
+    assert key not in server.log.read_text()
+
+
+def test_an_alert_that_is_older_than_the_release_and_one_with_a_wrong_key(
+    server: Server, tmp_path: Path, key: str
+) -> None:
+    manager = Alertmanager(tmp_path / "manager", server.port, key)
+    manager.start()
+    try:
+        manager.raises("2026-11-27T02:00:30Z")
+        told(server, "1 alert: before-release")
+        (tmp_path / "manager/key").write_text(WRONG)
+        told(server, "401 POST /v1/alertmanager")
+    finally:
+        manager.kill()
+
+    assert rollbacks(tmp_path) == []
