@@ -55,7 +55,7 @@ class Project:
         await asyncio.sleep(0)
         self.meanwhile()
         self.at_work -= 1
-        gone = bool(alerts) and len(await self.unwanted(list(alerts))) == len(alerts)
+        gone = bool(alerts) and len(await self.unwanted(list(alerts), request.service)) == len(alerts)
         if not gone:
             self.rolled_back.append(request)
             self.alerts.append(alerts)
@@ -70,10 +70,10 @@ class Project:
     async def rules(self) -> Rules:
         return Rules()
 
-    async def live(self) -> Live | None:
+    async def live(self, service: str) -> Live | None:
         return self.facts
 
-    async def unwanted(self, alerts: list[Alert]) -> dict[str, tuple[Taken, str]]:
+    async def unwanted(self, alerts: list[Alert], service: str) -> dict[str, tuple[Taken, str]]:
         over: dict[str, tuple[Taken, str] | None] = dict.fromkeys(self.settled, (Taken.REPEATED, "over"))
         found = {a.id: over.get(a.id) or unwanted(a, self.facts, Rules(), []) for a in alerts}
         return {name: why for name, why in found.items() if why is not None}

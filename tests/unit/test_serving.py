@@ -9,11 +9,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from nself_deploy.adapters.journal import Journal
 from nself_deploy.adapters.web_server import address_of
 from nself_deploy.cli.serving import _tls
+from nself_deploy.core.plan import Cause
 from nself_deploy.core.rollback import RollbackDocument
 from nself_deploy.core.web import ServedLine
 from tests.unit.serving_scene import (
@@ -127,7 +129,7 @@ def test_too_many_wrong_keys_are_limited(server: Server, key: str) -> None:
         ("POST", ROLLBACK, b"{", {}, 400, "can't be read"),
         ("POST", ROLLBACK, {}, {}, 400, "`service`"),
         ("POST", ROLLBACK, {"service": "web", "to": "one"}, {}, 400, "`to`"),
-        ("POST", ROLLBACK, {"service": 5}, {}, 400, "`service`"),
+        ("POST", ROLLBACK, {"service": 5}, {}, 400, "$.service"),
         ("POST", ROLLBACK, {"service": "../web"}, {}, 400, "no name of a service"),
         ("POST", ROLLBACK, {"service": "we\nb"}, {}, 400, "no name of a service"),
         ("POST", ROLLBACK, {"service": "web", "environment": "mars"}, {}, 400, "no environment 'mars'"),
@@ -217,6 +219,19 @@ def test_an_alert_whose_rollback_was_done_before_the_process_died_is_not_rolled_
         assert outcomes(server.alert(key, {})) == [("repeated", "")]
 
 
+def test_a_rollback_of_another_service_makes_nothing_younger(tmp_path: Path, key: str) -> None:
+    with Journal.open(tmp_path) as journal:
+        other = a_way_back("two", "three", "by hand")
+        written(
+            journal,
+            "run-2",
+            msgspec.structs.replace(other, cause=Cause("api", "by hand")),
+            {"move": "2026-11-27T02:30:00Z"},
+        )
+    with Server(tmp_path) as server:
+        assert outcomes(server.alert(key, {})) == [("rollback", "empty")]
+
+
 def test_after_a_rollback_new_alerts_are_taken_for_its_echo_for_a_while(tmp_path: Path, key: str) -> None:
     with Journal.open(tmp_path) as journal:
         written(journal, "run-2", a_way_back("two", "three", "by hand"), {"move": "2026-11-27T02:01:30Z"})
@@ -260,7 +275,7 @@ def test_sigterm_finishes_what_is_under_way_and_meanwhile_others_are_answered(tm
         go.touch()
         asking.join(LIMIT_S)
         assert server.process.wait(LIMIT_S) == 0
-        assert replies[0].status in (500, 503) and replies[0].json["ui_state"] in ("error", "offline")
+        assert (replies[0].status, replies[0].json["ui_state"]) == (422, "error") and "gone" in replies[0].json["error"]
         server.says(r"\nStopped\.\n")
 
 

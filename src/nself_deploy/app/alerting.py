@@ -60,7 +60,7 @@ class Alerting:
         """Alerts about one service, for which the key is good."""
         firing = [alert for alert in group if alert.firing]
         found.add([alert for alert in group if not alert.firing], target, Taken.RESOLVED)
-        live = await self._desk.live()
+        live = await self._desk.live(target.service)
         if firing and live is not None and target.service not in live.services:
             found.add(firing, target, Taken.NOT_OURS, f"{live.release} has no service of that name")
             return
@@ -84,7 +84,7 @@ class Alerting:
         """Those that ask for a rollback of what is live."""
         if not firing:
             return []
-        why = await self._desk.unwanted(firing)
+        why = await self._desk.unwanted(firing, target.service)
         for alert in firing:
             if alert.id in why:
                 found.add([alert], target, *why[alert.id])

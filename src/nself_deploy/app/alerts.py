@@ -51,8 +51,10 @@ class AlertStore(Protocol):
         """Remember a word."""
 
 
-def live(store: AlertStore) -> Live | None:
+def live(store: AlertStore, service: str) -> Live | None:
     """What users are served by our records; None when nothing of ours is live.
+
+    A rollback of another service alone left this one as it was: it does not make what is live any younger.
 
     Raises:
         NselfError: the journal can't be read.
@@ -64,8 +66,10 @@ def live(store: AlertStore) -> Live | None:
         return None
     services = tuple(service.name for service in release.apps())
     for run in store.history(HISTORY):
-        if run.outcome is Outcome.DONE and run.plan.release == release.id:
-            return Live(release.id, services, _moved(run, store.entries(run.id)), run.plan.kind is Kind.ROLLBACK)
+        plan = run.plan
+        brought = run.outcome is Outcome.DONE and plan.kind in (Kind.DEPLOY, Kind.ROLLBACK)
+        if brought and plan.cause.service in ("", service):
+            return Live(release.id, services, _moved(run, store.entries(run.id)), plan.kind is Kind.ROLLBACK)
     return Live(release.id, services, "")
 
 
@@ -76,14 +80,14 @@ def _moved(run: Run, entries: list[Entry]) -> str:
     return times[-1] if times else run.completed_at or run.started_at
 
 
-def unwanted(store: AlertStore, alerts: Iterable[Alert]) -> dict[str, tuple[Taken, str]]:
-    """Which of these alerts, that all fire, must not roll back what is live now, and why; by their ids.
+def unwanted(store: AlertStore, alerts: Iterable[Alert], service: str) -> dict[str, tuple[Taken, str]]:
+    """Which of these alerts about a service, that all fire, must not roll it back now, and why; by their ids.
 
     Raises:
         NselfError: the journal can't be read.
     """
     over = {heard.id: f"its rollback ended at {heard.at}: {heard.ui_state}" for heard in _heard(store)}
-    now, known, runs = live(store), rules(store), store.history(HISTORY)
+    now, known, runs = live(store, service), rules(store), store.history(HISTORY)
     found = {}
     for alert in alerts:
         why = (Taken.REPEATED, over[alert.id]) if alert.id in over else core.unwanted(alert, now, known, runs)

@@ -45,11 +45,11 @@ class Desk(Protocol):
     async def rules(self) -> Rules:
         """How alerts are understood."""
 
-    async def live(self) -> Live | None:
-        """What users are served."""
+    async def live(self, service: str) -> Live | None:
+        """What users are served, and since when as far as a service is concerned."""
 
-    async def unwanted(self, alerts: list[Alert]) -> dict[str, tuple[Taken, str]]:
-        """Which of these alerts, that all fire, must not roll back what is live now, and why; by their ids."""
+    async def unwanted(self, alerts: list[Alert], service: str) -> dict[str, tuple[Taken, str]]:
+        """Which of these alerts about a service, that all fire, must not roll it back now, and why; by their ids."""
 
     async def settle(self, alerts: list[Alert], ui_state: str) -> None:
         """The rollback that these alerts asked for is over."""

@@ -65,7 +65,7 @@ class ProjectDesk:
         """Roll back; for alerts only if one of them still asks for it under the lock. It goes on without its asker."""
 
         def unwanted(store: Journal) -> str:
-            found = known_alerts.unwanted(store, alerts) if alerts else {}
+            found = known_alerts.unwanted(store, alerts, request.service) if alerts else {}
             return "; ".join(words for _, words in found.values()) if len(found) == len({a.id for a in alerts}) else ""
 
         def run() -> Ended:
@@ -96,13 +96,13 @@ class ProjectDesk:
         """How alerts are understood."""
         return await self._look(known_alerts.rules)
 
-    async def live(self) -> Live | None:
-        """What users are served."""
-        return await self._look(known_alerts.live)
+    async def live(self, service: str) -> Live | None:
+        """What users are served, and since when as far as a service is concerned."""
+        return await self._look(lambda store: known_alerts.live(store, service))
 
-    async def unwanted(self, alerts: list[Alert]) -> dict[str, tuple[Taken, str]]:
-        """Which of these alerts, that all fire, must not roll back what is live now, and why."""
-        return await self._look(lambda store: known_alerts.unwanted(store, alerts))
+    async def unwanted(self, alerts: list[Alert], service: str) -> dict[str, tuple[Taken, str]]:
+        """Which of these alerts about a service, that all fire, must not roll it back now, and why."""
+        return await self._look(lambda store: known_alerts.unwanted(store, alerts, service))
 
     async def settle(self, alerts: list[Alert], ui_state: str) -> None:
         """The rollback that these alerts asked for is over."""
