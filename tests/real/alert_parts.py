@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.real.prometheus_parts import Process, program
+from tests.real.scene import with_mounts
 
 ALERTMANAGER = """\
 route: {{receiver: nself, group_by: [service], group_wait: 0s, group_interval: 1s, repeat_interval: 1s}}
@@ -48,7 +49,10 @@ class Alertmanager(Process):
         (base / "alertmanager.yml").write_text(config)
         own = (f"--config.file={base / 'alertmanager.yml'}", f"--storage.path={base / 'data'}", "--log.level=debug")
         listen = ("--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address=")
-        super().__init__(base, program("alertmanager"), *own, *listen)
+        found = Path(program("alertmanager"))
+        # Debian's looks for its templates below /usr/share: it gets to see its own one there.
+        mounts = f"mount --bind {found.parents[1] / 'share'} /usr/share"
+        super().__init__(base, *with_mounts(mounts, [str(found), *own, *listen]))
 
     def raises(self, starts_at: str, ends_at: str = "2036-01-01T00:00:00Z", **labels: str) -> None:
         """An alert, as Prometheus would raise it."""
