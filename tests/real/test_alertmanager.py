@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from nself_deploy.core.alerts import utc
-from tests.real.alert_parts import Alertmanager
-from tests.unit.serving_scene import WRONG, Server, deployed, events
+from tests.real.alert_parts import Alertmanager, Watching
+from tests.real.prometheus_parts import Exporter
+from tests.unit.serving_scene import WRONG, Server, a_key, deployed, events
 
 pytestmark = pytest.mark.real
 
@@ -76,3 +78,26 @@ def test_an_alert_that_is_older_than_the_release_and_one_with_a_wrong_key(
         manager.kill()
 
     assert rollbacks(tmp_path) == []
+
+
+def test_a_rule_of_prometheus_that_sees_errors_leads_to_one_rollback(server: Server, tmp_path: Path) -> None:
+    exporter = Exporter(tmp_path / "exporter")
+    exporter.write(answers=0, answers_bad=0)
+    exporter.start()
+    manager = Alertmanager(tmp_path / "manager", server.port, a_key(tmp_path, "local", "web", environment="local"))
+    prometheus = Watching(tmp_path / "prometheus", exporter.port, manager.port)
+    try:
+        manager.start()
+        prometheus.start()
+        answers, pause = 0, threading.Event()
+        while "alert: repeated" not in server.log.read_text():
+            answers += 2
+            exporter.write(answers=answers, answers_bad=answers // 20)
+            assert answers < 3000 and not pause.wait(0.02), server.log.read_text()
+    finally:
+        prometheus.kill()
+        manager.kill()
+        exporter.kill()
+
+    (reason,) = rollbacks(tmp_path)
+    assert reason.startswith("alertmanager: TooManyErrors [") and reason.endswith("% of the answers are errors")

@@ -95,9 +95,9 @@ def deployed(root: Path, before: str = "") -> str:
     return a_key(root, "night", "web", "api")
 
 
-def a_key(root: Path, name: str, *services: str) -> str:
+def a_key(root: Path, name: str, *services: str, environment: str = "prod") -> str:
     secret = os.urandom(32)
-    wanted = key_changes.Wanted(name, ("prod",), services, ("rollback",), 86400.0)
+    wanted = key_changes.Wanted(name, (environment,), services, ("rollback",), 86400.0)
     with Journal.open(root, actor="tester@here") as journal:
         author = key_changes.Author("tester@here", moment(), secret, f"k{secret[:4].hex()}")
         return key_changes.create(journal.guards, wanted, author).text
