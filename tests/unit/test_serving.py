@@ -83,7 +83,7 @@ def test_a_rollback_ends_in_the_state_that_the_command_would_print(server: Serve
     shown = server.ask("GET", f"{ROLLBACK}?service=web", key=key)
     assert (shown.status, shown.json["ui_state"], shown.json["service"]) == (200, "empty", "web")
     assert server.ask("GET", f"{ROLLBACK}?service=api&environment=production", key=key).status == 404
-    server.says(r"404 POST /v1/rollback from 127\.0\.0\.1: web in prod empty")
+    server.says(r"404 POST /v1/rollback from 127\.0\.0\.1: web in prod empty .* The deploy key night expires at ")
 
 
 def test_wrong_and_unknown_keys_are_one_answer_and_the_address_is_on_record(
@@ -277,6 +277,23 @@ def test_sigterm_finishes_what_is_under_way_and_meanwhile_others_are_answered(tm
         assert server.process.wait(LIMIT_S) == 0
         assert (replies[0].status, replies[0].json["ui_state"]) == (422, "error") and "gone" in replies[0].json["error"]
         server.says(r"\nStopped\.\n")
+
+
+def test_an_alert_whose_rollback_was_killed_before_it_began_is_not_forgotten(tmp_path: Path) -> None:
+    key = deployed(tmp_path, before="one")
+    stuck = f"touch {tmp_path}/asked; exec sleep 60"
+    with Server(tmp_path, **without_docker(tmp_path, stuck)) as server:
+        asking = threading.Thread(target=lambda: pytest.raises(OSError, server.alert, key, {}))
+        asking.start()
+        while not (tmp_path / "asked").exists():
+            asking.join(0.02)
+            assert asking.is_alive()
+        server.process.kill()
+        server.process.wait(LIMIT_S)
+        asking.join(LIMIT_S)
+        (tmp_path / "bin/docker").unlink()
+        server.start()
+        assert outcomes(server.alert(key, {})) == [("rollback", "offline")]
 
 
 def test_with_json_each_thing_is_one_line(tmp_path: Path, key: str) -> None:

@@ -96,6 +96,7 @@ class _Found:
 
     def __init__(self) -> None:
         self.lines: dict[str, AlertLine] = {}
+        self.notes: list[str] = []
         self.status = 200
 
     def add(self, alerts: list[Alert], target: Target, taken: Taken, detail: str = "") -> None:
@@ -110,6 +111,7 @@ class _Found:
     def ended(self, alerts: list[Alert], target: Target, ended: Ended) -> None:
         """Their rollback is over."""
         state = ended.state
+        self.notes += ended.notes
         self.lines |= {a.id: _line(a, Taken.ROLLBACK, target, state.ui_state.value, state.error) for a in alerts}
 
     def retry(self, alerts: list[Alert], target: Target, ended: Ended) -> None:
@@ -123,7 +125,8 @@ class _Found:
         lines = sorted(self.lines.values(), key=lambda line: not line.ui_state)
         first = lines[0] if lines else AlertLine("", "", Taken.NOT_OURS.value)
         words = f"{count} alert{'' if count == 1 else 's'}: {first.outcome}"
-        return About(first.service, first.environment, first.ui_state, f"{words}, {first.detail}".removesuffix(", "))
+        words = " ".join([f"{words}, {first.detail}".removesuffix(", "), *self.notes])
+        return About(first.service, first.environment, first.ui_state, words)
 
 
 def _line(alert: Alert, taken: Taken, target: Target | None = None, ui_state: str = "", detail: str = "") -> AlertLine:

@@ -28,6 +28,8 @@ class Ended(msgspec.Struct, frozen=True):
     """It was found to be unwanted under the lock, and nothing was done."""
     left: bool = False
     """Users are back, and something is left to do."""
+    notes: tuple[str, ...] = ()
+    """What was said meanwhile: that the key expires soon, why it was tried again."""
 
 
 class Desk(Protocol):
@@ -97,7 +99,7 @@ class Serving:
             known = msgspec.structs.replace(known, duration_ms=0)
         remedy = remedy_of(denied) if denied else ended.remedy
         document = RollbackAnswer(**{name: getattr(known, name) for name in known.__struct_fields__}, remedy=remedy)
-        about = About(request.service, request.environment, state.ui_state.value, state.error)
+        about = About(request.service, request.environment, state.ui_state.value, " ".join((*ended.notes, state.error)))
         return Answer(status, document, web.headers_of(status, denied.wait_s if denied else 0.0), about)
 
     async def _show(self, asked: Asked, key: str) -> Answer:

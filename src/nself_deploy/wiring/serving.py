@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -55,9 +54,7 @@ class ProjectDesk:
         """Whether the key may roll this service back."""
 
         def look(store: Journal) -> Grant | Denied:
-            return authorize(
-                store.guards, key, service_rollback.ACTION, environment, service, source, moment()
-            )  # fmt: skip
+            return authorize(store.guards, key, service_rollback.ACTION, environment, service, source, moment())
 
         return await self._look(look, write=True)
 
@@ -78,14 +75,22 @@ class ProjectDesk:
         return await asyncio.shield(task)
 
     async def _roll_back(self, request: Request, key: str, by: service_rollback.By) -> Ended:
-        outcome = await service_rollback.execute(self._root, request, key, service_rollback.Told(), by)
+        notes: list[str] = []
+        told = service_rollback.Told(note=notes.append)
+        outcome = await service_rollback.execute(self._root, request, key, told, by)
         state, result = outcome.state, outcome.result
         run = result.run if result is not None else None
         left = run is not None and run.left
         if result is not None and state.ui_state is RollbackUIState.POPULATED:
             wiring.schedule_expiry(result.plan, outcome.root)
         return Ended(
-            state, document_of(state, result), outcome.remedy, outcome.denied, unwanted=outcome.unwanted, left=left
+            state,
+            document_of(state, result),
+            outcome.remedy,
+            outcome.denied,
+            unwanted=outcome.unwanted,
+            left=left,
+            notes=tuple(notes),
         )
 
     async def state(self, request: Request) -> ServiceRollback | None:
@@ -118,18 +123,13 @@ class ProjectDesk:
 
     async def _look(self, look: Callable[[Journal], T], *, write: bool = False) -> T:
         def run() -> T:
-            with self._journal(write=write) as store:
+            with Journal.open(self._root, create=write, actor=wiring.actor()) as store:
                 return look(store)
 
         return await self._in_thread(run)
 
     async def _in_thread(self, run: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._looks, run)
-
-    @contextlib.contextmanager
-    def _journal(self, *, write: bool) -> Iterator[Journal]:
-        with Journal.open(self._root, create=write, actor=wiring.actor()) as store:
-            yield store
 
 
 class Service:
