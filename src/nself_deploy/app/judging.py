@@ -25,7 +25,7 @@ from nself_deploy.core.asking import Answer, Ask, Wanted, answer_key, ask_key
 from nself_deploy.core.canary import Consent, Session, Way, evidence_words, explained, pause_is_due, progress_words
 from nself_deploy.core.effects import Judge as JudgeEffect
 from nself_deploy.core.evidence import RULES, Verdict
-from nself_deploy.core.latency import cut_points
+from nself_deploy.core.latency import ENOUGH, cut_points
 from nself_deploy.core.log_moves import Move
 from nself_deploy.core.log_position import LogPosition
 from nself_deploy.core.machine import Run
@@ -124,7 +124,7 @@ def _begin(world: World, run: Run, candidate: Slot, split: Split, earlier: Sessi
     position = log.end()
     release = world.store.release(run.plan.release)
     routes = tuple(sorted(r.key for r in release.routes)) if release else ()
-    cuts = cut_points(_lately(log, position), analysis.latency.cuts) if analysis.latency.cuts else ()
+    cuts = _cuts(world, _lately(log, position), analysis) if analysis.latency.cuts else ()
     consent = earlier.consent if earlier else None
     moves = (before, Move(split, now))
     begun = lines.Begun(lines.FORM, RULES, analysis, routes, cuts, candidate, now, moves, consent, run.plan.metrics)
@@ -132,6 +132,16 @@ def _begin(world: World, run: Run, candidate: Slot, split: Split, earlier: Sessi
     if earlier is not None:
         session.recorded, session.unrecorded = earlier.recorded, earlier.unrecorded
     return Recorder(session, begun)
+
+
+def _cuts(world: World, seconds: Sequence[float], analysis: Analysis) -> tuple[float, ...]:
+    """The cut points of the live slot's times; none, and a word about it, when too few are known."""
+    cuts = cut_points(seconds, analysis.latency.cuts)
+    if not cuts:
+        world.note(
+            f"times are not compared: {len(seconds)} answers of the live version are in the log, {ENOUGH} are needed"
+        )
+    return cuts
 
 
 def _lately(log: RequestLog, end: LogPosition) -> Sequence[float]:
@@ -211,6 +221,12 @@ async def _until_known(world: World, run: Run, effect: JudgeEffect, watch: _Watc
         await world.clock.sleep(LOOK_S)
 
 
+def proved_now(world: World, recorder: Recorder, next_percent: int) -> bool:
+    """Whether a canary that waits is shown to be good enough: a metric that was good before a long pause is not."""
+    recorder.tell(lines.Time(unix_now(world) - recorder.session.began - LATE_S))
+    return recorder.proved(next_percent)
+
+
 def promote_if_proved(world: World, run: Run) -> None:
     """At the end of a pause after which it is to be promoted: it goes on at once if it is shown to be good enough."""
     step, session = run.current(), load(world, run)
@@ -220,7 +236,7 @@ def promote_if_proved(world: World, run: Run) -> None:
     if session is None or not session.percent:
         return
     recorder = Recorder(session)
-    if recorder.proved(step.effect.next_percent):
+    if proved_now(world, recorder, step.effect.next_percent):
         recorder.consent(Consent(END_OF_PAUSE))
         world.store.add_event(audit.promoted(run, END_OF_PAUSE, "", evidence_words(explained(session))))
     save(world, run, recorder)
