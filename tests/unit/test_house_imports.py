@@ -45,6 +45,7 @@ def fresh(code: str, *words: str, cwd: Path) -> list[object]:
         ("deploy --help", 0, ENGINE | PARSERS),
         ("deploy status --help", 0, ENGINE | PARSERS),
         ("deploy rollback --help", 0, ENGINE | PARSERS),
+        ("deploy serve --help", 0, ENGINE | PARSERS),
         ("deploy --bogus", 1, ENGINE | PARSERS),
         ("deploy history", 0, ENGINE | {"crossplane"}),
         ("deploy history --json", 0, ENGINE | {"crossplane"}),

@@ -82,6 +82,9 @@ PARTS = {
         (Source(OLDEST_SUITE, (*_DATABASE, *_DATABASE_LIBRARIES), closure=False),), "usr/lib/postgresql/15/bin"
     ),
     "prometheus": Part((Source(OLDEST_SUITE, ("prometheus",), closure=False),), "usr/bin/prometheus"),
+    "alertmanager": Part(
+        (Source(OLDEST_SUITE, ("prometheus-alertmanager",), closure=False),), "usr/bin/prometheus-alertmanager"
+    ),
     "openssl": Part((Source(OLDEST_SUITE, ("openssl",)),), "usr/bin/openssl"),
     "wrk": Part((Source(OLDEST_SUITE, ("wrk",)),), "usr/bin/wrk"),
     "pip-wheel": Part((Source(OLDEST_SUITE, ("python3-pip-whl",), closure=False),), "usr/share/python-wheels"),

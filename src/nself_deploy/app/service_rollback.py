@@ -12,13 +12,21 @@ from nself_deploy.app.result import Result
 from nself_deploy.app.world import Store, World
 from nself_deploy.core.audit import AuditEvent, event_id
 from nself_deploy.core.breaker import Refused, Turn, TurnOutcome
+from nself_deploy.core.document import run_document
 from nself_deploy.core.machine import Outcome, Run
-from nself_deploy.core.model import Release, Slot
+from nself_deploy.core.model import Release, Slot, Strategy
 from nself_deploy.core.moments import Moment
 from nself_deploy.core.plan import Kind
 from nself_deploy.core.recovery import Wish
 from nself_deploy.core.release import image_tag
-from nself_deploy.core.rollback import STATUS, Request, RollbackUIState, ServiceRollback, key_of
+from nself_deploy.core.rollback import (
+    STATUS,
+    Request,
+    RollbackDocument,
+    RollbackUIState,
+    ServiceRollback,
+    key_of,
+)
 from nself_deploy.core.service_release import prior_release, version_of, with_service
 from nself_deploy.core.slot_records import live_slot
 from nself_deploy.errors import StateFileError, UsageError
@@ -166,6 +174,30 @@ def ended(run: Run, request: Request) -> ServiceRollback:
     event = event_id(run) if run.ended else ""
     return ServiceRollback(
         state, request.service, request.environment, run.plan.release, error, event, exit_status=status
+    )
+
+
+def document_of(state: ServiceRollback, result: Result | None) -> RollbackDocument:
+    """The document that programs read; `result` is the run, if there was one."""
+    done = state.ui_state is RollbackUIState.POPULATED
+    run = result.run if result else None
+    found = run_document(run, result.before if result else (), state.duration_ms) if run else None
+    return RollbackDocument(
+        target=state.environment,
+        strategy=found.strategy if found else Strategy.BLUE_GREEN.value,
+        release=found.release if found else "",
+        previous_release=found.previous_release if found else "",
+        steps=found.steps if found else (),
+        duration_ms=state.duration_ms,
+        success=done,
+        rolled_back=found.rolled_back if found else False,
+        final_percent=found.final_percent if found else 0,
+        error=state.error,
+        service=state.service,
+        environment=state.environment,
+        ui_state=state.ui_state,
+        prior_version=state.prior_version,
+        audit_event_id=state.audit_event_id,
     )
 
 

@@ -77,6 +77,7 @@ class DeployGroup(click.Group):
         "doctor": "nself_deploy.cli.doctor:doctor",
         "keys": "nself_deploy.cli.keys:keys",
         "breaker": "nself_deploy.cli.breaker:breaker",
+        "serve": "nself_deploy.cli.serving:serve",
         "expire-standby": "nself_deploy.cli.release:expire_standby",
         "deliver-audit": "nself_deploy.cli.audit_delivery:deliver_audit",
     }

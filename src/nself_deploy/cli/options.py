@@ -35,6 +35,10 @@ CANARY_OPTIONS = (
 
 DELIVERY_WORDS = ("--postgres", "--webhook", "--secret-file", "--account", "--name", "--sink")
 """Words of commands about the delivery of the audit trail that are followed by a value."""
+
+SERVE_WORDS = ("--listen", "--tls-cert", "--tls-key")
+"""Words of `serve` that are followed by a value."""
+
 GUARD_WORDS = ("--env", "--service", "--action", "--expires", "--overlap", "--key", "--key-file")
 """Words of commands about keys and breakers that are followed by a value."""
 
@@ -43,7 +47,7 @@ def value_options() -> frozenset[str]:
     """Words that are followed by a value, in any command."""
     words = {word for word, *_ in (*DEPLOY_OPTIONS, *CANARY_OPTIONS)}
     others = {"-C", "--to", "--limit", "--wait", "--noted", "--reason", "--max-retries", "--for", "--then"}
-    return frozenset(words | others | set(GUARD_WORDS))
+    return frozenset(words | others | {*GUARD_WORDS, *DELIVERY_WORDS, *SERVE_WORDS})
 
 
 def deploy_options(command: F) -> F:

@@ -172,6 +172,7 @@ _TYPES = {
 def _config_error(message: str, kind: type[msgspec.Struct], raw: Any, path: KeyPath, locate: Locate) -> ConfigError:
     match = _AT.match(message)
     what, at = (match["what"], match["at"] or "") if match else (message, "")
+    at = at.partition("[...]")[0]  # one of a mapping's values: it is not said which
     steps: list[str | int] = [int(index) if index else name for name, index in _STEP.findall(at)]
     unknown = re.search(r"unknown field `(.*)`", what)
     if unknown:

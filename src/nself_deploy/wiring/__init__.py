@@ -245,6 +245,8 @@ def actor() -> str:
 
 def _remember(journal: Journal, source: Read, project: Project) -> None:
     """Keep what a rollback needs to know of the project's files."""
+    from nself_deploy.app.alerts import keep_rules
+    from nself_deploy.core import alerts
     from nself_deploy.core.breaker_settings import rules_of
     from nself_deploy.core.remembered import KEY, remembered
 
@@ -254,6 +256,7 @@ def _remember(journal: Journal, source: Read, project: Project) -> None:
     if journal.meta(KEY) != text:
         journal.set_meta(KEY, text)
     journal.guards.keep_rules(rules_of(source.extension.project.breaker))
+    keep_rules(journal, alerts.rules_of(source.extension.project.alerts))
 
 
 async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Journal, client: DockerClient) -> World:

@@ -45,6 +45,16 @@ class Told:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+@dataclass(frozen=True)
+class By:
+    """Who asks for it, when that is not the user of this process."""
+
+    source: str = ""
+    """Where the key came from; empty: from this process's user."""
+    unwanted: Callable[[Journal], str] = lambda store: ""
+    """Asked under the lock, before anything is changed: why it is not wanted any more; empty when it is."""
+
+
 @dataclass
 class Outcome:
     """How it went."""
@@ -55,6 +65,10 @@ class Outcome:
     remedy: str = ""
     evidence: tuple[str, ...] = ()
     root: str = ""
+    denied: Denied | None = None
+    """What is wrong with the key."""
+    unwanted: bool = False
+    """It was not wanted any more; nothing was done."""
 
 
 class _Ended(Exception):
@@ -65,7 +79,7 @@ class _Ended(Exception):
         self.outcome = outcome
 
 
-async def execute(directory: str, request: Request, key: str, told: Told) -> Outcome:
+async def execute(directory: str, request: Request, key: str, told: Told, by: By | None = None) -> Outcome:
     """Roll back a service. What fails is in the outcome; nothing is raised but for wrong use.
 
     Raises:
@@ -73,7 +87,7 @@ async def execute(directory: str, request: Request, key: str, told: Told) -> Out
     """
     clock = wiring.clock()
     start = clock.monotonic()
-    rollback = _Rollback(directory, request, key, told)
+    rollback = _Rollback(directory, request, key, told, by or By())
     outcome = await rollback.run()
     took = round((clock.monotonic() - start) * 1000)
     outcome.state = msgspec.structs.replace(outcome.state, duration_ms=took, at=clock.now())
@@ -83,8 +97,9 @@ async def execute(directory: str, request: Request, key: str, told: Told) -> Out
 
 
 class _Rollback:
-    def __init__(self, directory: str, request: Request, key: str, told: Told) -> None:
+    def __init__(self, directory: str, request: Request, key: str, told: Told, by: By) -> None:
         self._directory = directory
+        self._by = by
         self._request = request
         self._key = key
         self._told = told
@@ -112,7 +127,7 @@ class _Rollback:
     def keep(self, outcome: Outcome) -> None:
         """For other processes, and for the audit trail, when it was more than a question that was turned away."""
         root, state = journal_root(self._directory), outcome.state
-        if root is None or not self._key_name or state.ui_state is RollbackUIState.LOADING:
+        if root is None or not self._key_name or outcome.unwanted or state.ui_state is RollbackUIState.LOADING:
             return
         with contextlib.closing(wiring.open_journal(root)) as store:
             if not state.audit_event_id and store.unfinished() is None:  # a run's end is an event by itself
@@ -134,18 +149,16 @@ class _Rollback:
         if self._key_name:
             return
         with contextlib.closing(_journal(self._directory)) as store:
-            request = self._request
-            answer = authorize(
-                store.guards, self._key, ACTION, request.environment, request.service, wiring.actor(), moment()
-            )
+            request, source = self._request, self._by.source or wiring.actor()
+            answer = authorize(store.guards, self._key, ACTION, request.environment, request.service, source, moment())
             if not isinstance(answer, Denied):
                 store.at_end = lambda _: None  # users first: the journal is closed once more
         if isinstance(answer, Denied):
-            self._refuse(RollbackUIState(answer.ui_state), answer.error())
-        else:
-            self._key_name = answer.name
-            if answer.warning:
-                self._told.note(answer.warning)
+            state = self._state(RollbackUIState(answer.ui_state), answer.what)
+            raise _Ended(Outcome(state, remedy=answer.remedy, denied=answer))
+        self._key_name = answer.name
+        if answer.warning:
+            self._told.note(answer.warning)
 
     async def _at_once(self) -> tuple[Result | None, str]:
         """While the release to go back to is warm: users first."""
@@ -184,6 +197,9 @@ class _Rollback:
             return result, str(world.root)
 
     def _find(self, world: World) -> use_case.Found:
+        assert isinstance(world.store, Journal)
+        if words := self._by.unwanted(world.store):
+            raise _Ended(Outcome(self._state(RollbackUIState.ERROR, words), unwanted=True))
         found = use_case.look(world, self._request)
         if found is None:
             what = f"There is no prior version of {self._request.service} in {self._request.environment}."
