@@ -40,7 +40,8 @@ GUARD_WORDS = ("--env", "--service", "--action", "--expires", "--overlap", "--ke
 def value_options() -> frozenset[str]:
     """Words that are followed by a value, in any command."""
     words = {word for word, *_ in (*DEPLOY_OPTIONS, *CANARY_OPTIONS)}
-    return frozenset(words | {"-C", "--to", "--limit", "--wait", "--noted", "--reason", "--max-retries", *GUARD_WORDS})
+    others = ("-C", "--to", "--limit", "--wait", "--noted", "--reason", "--max-retries", "--for", "--objective")
+    return frozenset({*words, *others, *GUARD_WORDS})
 
 
 def deploy_options(command: F) -> F:

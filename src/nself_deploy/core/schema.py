@@ -132,6 +132,7 @@ def _chapters() -> Iterator[tuple[type[msgspec.Struct], str]]:
         "Condition": "analysis.metrics[].success",
         "OverrideKeys": "override",
         "BreakerKeys": "breaker",
+        "SloKeys": "slo[]",
     }
     for kind in dict.fromkeys(_structs(ProjectKeys)):
         yield kind, f"`{KEY}.{names[kind.__name__]}`"

@@ -30,6 +30,7 @@ from nself_deploy.core.model import Project, Slot
 from nself_deploy.core.plan import Plan, Timing
 from nself_deploy.core.retention import KEEP
 from nself_deploy.core.settings import Settings, resolve_settings
+from nself_deploy.core.slo_check import objectives_of
 from nself_deploy.errors import ConfigError, NselfError, UsageError
 
 if TYPE_CHECKING:
@@ -252,6 +253,7 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
         request_log=request_logs(root),
         metrics=_metrics(source, root),
         judge_records=RecordFiles(root),
+        objectives=objectives_of(source.extension.project.slo),
         keep_releases=source.extension.project.keep_releases or KEEP,
     )
 

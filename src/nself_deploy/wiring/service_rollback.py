@@ -65,8 +65,14 @@ class _Ended(Exception):
         self.outcome = outcome
 
 
-async def execute(directory: str, request: Request, key: str, told: Told) -> Outcome:
+async def execute(directory: str, request: Request, key: str | None, told: Told) -> Outcome:
     """Roll back a service. What fails is in the outcome; nothing is raised but for wrong use.
+
+    Args:
+        directory: the project's.
+        request: what is asked for.
+        key: a deploy key; None when this machine's own user asks, who may go back without one.
+        told: who is told what goes on.
 
     Raises:
         UsageError: a variable is wrong.
@@ -83,13 +89,14 @@ async def execute(directory: str, request: Request, key: str, told: Told) -> Out
 
 
 class _Rollback:
-    def __init__(self, directory: str, request: Request, key: str, told: Told) -> None:
+    def __init__(self, directory: str, request: Request, key: str | None, told: Told) -> None:
         self._directory = directory
         self._request = request
         self._key = key
         self._told = told
         self._flags: dict[str, object] = {"target": request.environment}
         self._key_name = ""
+        self._allowed = key is None
         self._id = f"r{secrets.token_hex(8)}"
         self._attempt: use_case.Attempt | None = None
 
@@ -112,7 +119,7 @@ class _Rollback:
     def keep(self, outcome: Outcome) -> None:
         """For other processes, and for the audit trail, when it was more than a question that was turned away."""
         root, state = journal_root(self._directory), outcome.state
-        if root is None or not self._key_name or state.ui_state is RollbackUIState.LOADING:
+        if root is None or not self._allowed or state.ui_state is RollbackUIState.LOADING:
             return
         with contextlib.closing(Journal.open(root, actor=wiring.actor())) as store:
             if not state.audit_event_id and store.unfinished() is None:  # a run's end is an event by itself
@@ -131,7 +138,7 @@ class _Rollback:
         return Outcome(state, result, result.run.failure.remedy if result.run.failure else "", root=root)
 
     def _authorize(self) -> None:
-        if self._key_name:
+        if self._allowed or self._key is None:
             return
         with contextlib.closing(_journal(self._directory)) as store:
             request = self._request
@@ -141,7 +148,7 @@ class _Rollback:
         if isinstance(answer, Denied):
             self._refuse(RollbackUIState(answer.ui_state), answer.error())
         else:
-            self._key_name = answer.name
+            self._key_name, self._allowed = answer.name, True
             if answer.warning:
                 self._told.note(answer.warning)
 
@@ -243,7 +250,7 @@ class _Rollback:
 
     @property
     def _cause(self) -> Cause:
-        return Cause(self._request.service, self._request.reason, self._key_name)
+        return Cause(self._request.service, self._request.reason, self._key_name, self._request.evidence)
 
 
 def read_state(directory: str, request: Request) -> ServiceRollback | None:
