@@ -406,8 +406,7 @@ def test_what_has_no_shares_can_not_be_paused() -> None:
 
 async def test_a_waiting_canary_is_promoted_only_with_proof_or_a_reason() -> None:
     scene = a_scene(rate=0)
-    parking = machine.Parking("too few requests", "inconclusive")
-    scene.run, _ = machine.advance(scene.run, machine.Park(parking))
+    scene.run, _ = machine.advance(scene.run, machine.Park(machine.Parking("too few requests", "inconclusive")))
     with pytest.raises(GateRefused, match="not shown to be good enough for 50 %"):
         await asking.promote_waiting(scene.world, asyncio.Event(), full=False, reason="")
 

@@ -11,7 +11,7 @@ import pytest
 from nself_deploy.adapters.watch_lock import WatchLock
 from nself_deploy.app.slo_guard import AGAIN_S, End, Guard
 from nself_deploy.app.slo_watch import SloWatch
-from nself_deploy.cli.watching import document_of, status_of
+from nself_deploy.cli.watched import document_of, status_of
 from nself_deploy.core.plan import Kind
 from nself_deploy.core.rollback import STATUS, Request, RollbackUIState, ServiceRollback
 from nself_deploy.core.slo import availability
