@@ -23,7 +23,7 @@ from nself_deploy.core.effects import MoveTraffic, Record
 from nself_deploy.core.log_clock import Tick
 from nself_deploy.core.log_line import Rules
 from nself_deploy.core.machine import Run, advance, new_run
-from nself_deploy.core.model import PinnedImage, Release, Route, Slot, Split
+from nself_deploy.core.model import Container, PinnedImage, Release, Route, Slot, Split
 from nself_deploy.core.plan import Facts, Kind, Plan, Timing, plan_blue_green
 from nself_deploy.core.slot_records import SlotRecord, SlotRole, live_slot
 from nself_deploy.core.state import format_time
@@ -148,6 +148,12 @@ class SloScene:
         rules = Rules(view.candidate, view.moves, view.began, view.salt)
         return AccessLog(self.root / "log", lambda: rules, lambda: Tick(self.now, self.steady))
 
+    async def no_containers(self, **_: object) -> list[Container]:
+        return []
+
+    def written(self, _run: str, at: int, data: bytes) -> int:
+        return at + len(data)
+
     async def keep_log(self, *, on: bool) -> None:
         self.recording = on
 
@@ -163,6 +169,10 @@ class SloScene:
             lock=SimpleNamespace(owner=lambda: self.owner),
             note=self.notes.append,
             progress=lambda text: None,
+            watcher=lambda line: None,
             user="ann",
+            objectives=(),
+            engine=SimpleNamespace(containers=self.no_containers),
+            judge_records=SimpleNamespace(write=self.written, read=lambda _: None, keep=lambda _: None),
         )
         return cast("World", found)

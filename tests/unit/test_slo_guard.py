@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 
 from nself_deploy.adapters.watch_lock import WatchLock
+from nself_deploy.app import baking, judging
 from nself_deploy.app.slo_guard import AGAIN_S, End, Guard
-from nself_deploy.app.slo_watch import SloWatch
+from nself_deploy.app.slo_watch import SloWatch, bake_key
 from nself_deploy.cli.watched import document_of, status_of
+from nself_deploy.core.effects import Bake
+from nself_deploy.core.model import Slot
 from nself_deploy.core.plan import Kind
 from nself_deploy.core.rollback import STATUS, Request, RollbackUIState, ServiceRollback
 from nself_deploy.core.slo import availability
-from nself_deploy.errors import Exit, Locked
+from nself_deploy.errors import Exit, Locked, Unhealthy
 from nself_deploy.wiring.watching import Watched
 from tests.unit.slo_scene import NOON, SloScene
 
@@ -179,3 +182,26 @@ def test_one_watch_at_a_time(tmp_path: Path) -> None:
         pass
     with WatchLock(tmp_path):
         pass
+
+
+async def test_a_bake_goes_by_the_objectives_beside_its_own_test(site: Site) -> None:
+    scene = site.scene
+    run = scene.deploy("three", web="three", halt="bake")
+    scene.world.objectives = (availability("99.99"),)
+    scene.wrong = {"three": 0.008}  # the bake itself allows 1 %
+    with pytest.raises(
+        Unhealthy, match=r"burns the error budget of an objective: availability 99.99 % burn "
+    ) as caught:
+        await baking.bake(scene.world, run, Bake(Slot.BLUE, 600.0))
+
+    assert "requests were bad" in caught.value.evidence[0]
+    assert scene.journal.meta(bake_key(run.id))
+    judging.forget(scene.world, run)
+    assert not scene.journal.meta(bake_key(run.id))
+
+
+async def test_a_bake_whose_objectives_are_kept_goes_on_to_its_end(site: Site) -> None:
+    run = site.scene.deploy("three", web="three", halt="bake")
+    site.scene.world.objectives = THREE_NINES
+
+    assert (await baking.bake(site.scene.world, run, Bake(Slot.BLUE, 20.0))).startswith("over; 0 of ")

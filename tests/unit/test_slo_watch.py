@@ -219,3 +219,37 @@ def test_moves_are_read_from_a_journal() -> None:
     assert live_of(Split(Slot.BLUE, Slot.GREEN, 50)) is Slot.BLUE
     assert live_of(Split(Slot.BLUE, Slot.GREEN, 100)) is Slot.GREEN
     assert msgspec.json.encode(found)
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_killed_at_any_write_it_counts_each_request_once(
+    scene: SloScene, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    scene.deploy("two", web="two")
+    start, writes, real = scene.now, 0, scene.journal.set_meta
+
+    def set_meta(key: str, value: str) -> None:
+        nonlocal writes
+        writes += 1
+        if writes % 3 == 0 and not after:
+            raise Killed
+        real(key, value)
+        if writes % 3 == 0:
+            raise Killed
+
+    monkeypatch.setattr(scene.journal, "set_meta", set_meta)
+    watch, kills = SloWatch(scene.world, THREE_NINES), 0
+    for _ in range(60):
+        scene.serve(1)
+        try:
+            watch.look()
+        except Killed:
+            watch, kills = SloWatch(scene.world, THREE_NINES), kills + 1
+    watch.look()
+
+    assert kills > 3
+    assert watch.state.watch.counts(0) == (round((scene.now - start) * scene.rate), 0)

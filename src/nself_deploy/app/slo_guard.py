@@ -9,7 +9,9 @@ import msgspec
 
 from nself_deploy.app.slo_watch import SloWatch
 from nself_deploy.app.world import World
+from nself_deploy.core.document import StepLine
 from nself_deploy.core.machine import Run
+from nself_deploy.core.model import StepStatus
 from nself_deploy.core.rollback import Request, RollbackUIState, ServiceRollback
 from nself_deploy.core.slo import Pace
 from nself_deploy.core.slo_alerts import Alert, Watch
@@ -24,6 +26,7 @@ AGAIN = (Exit.LOCKED, Exit.INFRASTRUCTURE)
 AGAIN_S, LONGEST_AGAIN_S = 15.0, 600.0
 """After how long; each time it is twice as long."""
 ORIGIN = "slo-watcher"
+STEP = "Watch"
 RollBack = Callable[[Request], Awaitable[ServiceRollback]]
 
 
@@ -81,6 +84,7 @@ class Guard:
             self._tell(alerts)
             ends = await self._act(alerts) and seconds is not None
             left = None if seconds is None else seconds - (clock.monotonic() - start)
+            self._world.watcher(StepLine(STEP, StepStatus.RUNNING))
             self._world.progress(progress(self._watch.state.watch, left))
             end.stopped = stop.is_set()
             if ends or end.stopped or (left is not None and left <= 0):

@@ -29,6 +29,7 @@ LATE_S = 0.5
 """So late may a line be in the log."""
 BACK_S = 2.0
 """By so much the clock may be corrected."""
+NOTHING_LIVE = ("Nothing is live here yet.", "Deploy first: nself deploy")
 _SAME_S = 1.0
 _BACK_BYTES = 32 << 20
 """So much of the log is read in the beginning, for what was before."""
@@ -79,7 +80,8 @@ class SloWatch:
         self._told: set[str] = set()
         self._routes: dict[str, tuple[str, str]] = {}
         self.state = self._resumed(objectives) or self._begun(objectives)
-        self._follow()
+        if not self._follow():
+            raise UsageError(*NOTHING_LIVE)
 
     @property
     def now(self) -> float:
@@ -142,6 +144,8 @@ class SloWatch:
         state = self.state
         state.position, state.skipped = read.position, state.skipped + read.skipped
         for one in read.requests:
+            if one.at <= 0.0:
+                continue  # older than all that is remembered
             service, route = self._routes.get(one.route, ("", one.route))
             state.watch.request(
                 one.at, service=service, route=route, failed=one.failed, seconds=one.seconds, ours=one.candidate
@@ -167,7 +171,7 @@ class SloWatch:
         slot = live_of(moves[-1].split) if moves else Slot.PLAIN
         release = self._release(slot)
         if not release:
-            raise UsageError("Nothing is live here yet.", "Deploy first: nself deploy")
+            raise UsageError(*NOTHING_LIVE)
         live_at = live_since(moves)
         watch = Watch.begin(objectives, max(0.0, live_at - began) if live_at else 0.0)
         end = self._reader(LogView(slot, moves, began, "")).end()
@@ -193,6 +197,8 @@ class SloWatch:
     def _set_back(self) -> None:
         """The clock was set back: go on from where it was, by its new time. Times of moves mean nothing any more."""
         state = self.state
+        if not self._moves:
+            return
         state.began, state.runs_after = unix_now(self._world) - state.watch.now, self._known.newest
         state.strays = [Move(self._moves[-1].split)]
         state.live_at, self._moves = 0.0, ()

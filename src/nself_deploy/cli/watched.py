@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from nself_deploy.app.slo_guard import progress as progress_words
+from nself_deploy.app.slo_guard import STEP, progress
 from nself_deploy.cli.output import Lines, emit, print_error, print_json
 from nself_deploy.cli.telling import ENDING, STOPPED
 from nself_deploy.core.document import StepLine, run_document
@@ -21,8 +21,6 @@ from nself_deploy.errors import Exit, NselfError
 from nself_deploy.wiring.service_rollback import Told
 from nself_deploy.wiring.watching import Watched
 from nself_deploy.wiring.watching import watch as run
-
-NAME = "Watch"
 
 
 def watch(directory: str, texts: Sequence[str], for_s: float | None, *, as_json: bool) -> int:
@@ -44,17 +42,12 @@ def watch(directory: str, texts: Sequence[str], for_s: float | None, *, as_json:
 
 async def _watch(directory: str, texts: Sequence[str], for_s: float | None, lines: Lines) -> Watched:
     start = time.monotonic()
-
-    def progress(text: str) -> None:
-        lines.step(StepLine(NAME, StepStatus.RUNNING))
-        lines.progress(text)
-
-    told = Told(lines.step, progress, lines.note)
+    told = Told(lines.step, lines.progress, lines.note)
     _on_signals(told.stop, lines)
     async with lines.ticking():
         found = await run(directory, texts, for_s, told)
         words = _words(found)
-        lines.step(StepLine(NAME, StepStatus.DONE, time.monotonic() - start, words))
+        lines.step(StepLine(STEP, StepStatus.DONE, time.monotonic() - start, words))
     return found
 
 
@@ -75,7 +68,7 @@ def _on_signals(stop: asyncio.Event, lines: Lines) -> None:
 
 
 def _words(found: Watched) -> str:
-    return f"{'stopped; ' if found.end.stopped else ''}{progress_words(found.watch, None)}"
+    return f"{'stopped; ' if found.end.stopped else ''}{progress(found.watch, None)}"
 
 
 def status_of(found: Watched, *, timed: bool) -> Exit:

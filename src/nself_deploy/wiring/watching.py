@@ -48,7 +48,7 @@ async def watch(directory: str, texts: Sequence[str], seconds: float | None, tol
         world = opened.world
         objectives = _objectives(given, world.objectives)
         check_routes(objectives, world.project.routes)
-        world.progress, world.note = told.progress, told.note
+        world.watcher, world.progress, world.note = told.watcher, told.progress, told.note
         rollbacks: list[Outcome] = []
 
         async def roll_back(request: Request) -> ServiceRollback:
