@@ -25,6 +25,7 @@ DOCUMENT: dict[str, type | tuple[type, ...]] = {
     "verdict": (str, type(None)),
 }
 PLAN = DOCUMENT | {"services": list, "routes": list, "changes": list, "warnings": list, "settings": list}
+PLAN["forecast"] = (dict, type(None))
 STEP = {"name": str, "status": str, "seconds": (int, float), "detail": str}
 STATUSES = {"pending", "running", "done", "failed", "skipped", "unhealthy"}
 ROLES = {"app", "shared", "job", "router"}

@@ -7,6 +7,7 @@ of them has opened the new one: it is left only when nobody has written to it fo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
@@ -147,6 +148,18 @@ class AccessLog:
             return {entry.name: entry.inode() for entry in entries if entry.name.startswith(NAME)}
 
 
+def newest_lines(directory: Path, limit: int) -> bytes:
+    """Whole lines from the end of the log in `directory` and of the one that was put aside; up to `limit` bytes.
+
+    Nothing where there is no log, or none that can be read.
+    """
+    parts: list[bytes] = []
+    for name in (NAME, f"{NAME}.1"):
+        with contextlib.suppress(OSError, ConfigError), _Opened(directory / name) as file:
+            parts.insert(0, file.newest(limit - sum(map(len, parts))))
+    return b"".join(parts)
+
+
 class _Added(msgspec.Struct, frozen=True):
     """Whole lines, and where they end."""
 
@@ -202,6 +215,13 @@ class _Opened:
         start = max(0, self.size - LINE_LIMIT)
         data = os.pread(self._fd, self.size - start, start)
         return start + data.rfind(b"\n") + 1 if b"\n" in data else self.size
+
+    def newest(self, limit: int) -> bytes:
+        """Whole lines from its end."""
+        start = max(0, self.size - max(0, limit))
+        data = os.pread(self._fd, self.size - start, start)
+        first = data.find(b"\n") + 1 if start else 0
+        return data[first : data.rfind(b"\n") + 1]
 
     def lines(self, offset: int) -> _Added:
         """Whole lines from here on. What is longer than any line and does not end is skipped."""

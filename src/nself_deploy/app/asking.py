@@ -16,6 +16,7 @@ from nself_deploy.core.asking import Answer, Ask, Wanted, answer_key, ask_key
 from nself_deploy.core.canary import Consent, evidence_words, explained
 from nself_deploy.core.effects import Bake, Judge
 from nself_deploy.core.machine import Run
+from nself_deploy.core.pauses import Limit
 from nself_deploy.core.recorder import Recorder
 from nself_deploy.core.recovery import Wish
 from nself_deploy.errors import GateRefused, UsageError
@@ -41,9 +42,11 @@ def works(world: World) -> bool:
     return world.lock.owner() is not None
 
 
-async def ask(world: World, run: Run, wanted: Wanted, *, full: bool = False, reason: str = "") -> Answer | None:
+async def ask(
+    world: World, run: Run, wanted: Wanted, *, full: bool = False, reason: str = "", limit: Limit | None = None
+) -> Answer | None:
     """Ask the process that works on the run, and wait for its answer; None when it ended without one."""
-    question = Ask(secrets.token_hex(8), wanted, world.user or "somebody", full, reason)
+    question = Ask(secrets.token_hex(8), wanted, world.user or "somebody", full, reason, limit)
     world.store.set_meta(ask_key(run.id), msgspec.json.encode(question).decode())
     while True:
         text = world.store.meta(answer_key(run.id))

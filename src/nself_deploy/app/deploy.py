@@ -8,7 +8,7 @@ import msgspec
 
 from nself_deploy.app import measuring, observe, releases, retention, standby
 from nself_deploy.app.executor import Executor
-from nself_deploy.app.planning import Wanted, make_plan
+from nself_deploy.app.planning import Wanted, make_plan, traffic_seen
 from nself_deploy.app.recovery import Recovered, recover
 from nself_deploy.app.result import Confirm, Result
 from nself_deploy.app.runner import carry_out, stoppable
@@ -39,7 +39,7 @@ async def deploy(world: World, wanted: Wanted, interrupted: asyncio.Event, confi
     await standby.expire(world)
     release, built = await stoppable(_timed_release(world), interrupted)
     facts = await _adopted(world, await observe.observe(world))
-    plan = make_plan(world.project, release, facts, wanted)
+    plan = make_plan(world.project, release, facts, wanted, traffic_seen(world, wanted))
     if plan.unchanged:
         nothing = unchanged_step(plan, built.seconds)
         world.watcher(nothing)

@@ -8,9 +8,11 @@ import msgspec
 
 from nself_deploy.app.judging import load
 from nself_deploy.app.observe import check_link
+from nself_deploy.app.pausing import moment
 from nself_deploy.app.recovery import standing
 from nself_deploy.app.world import Store, World
-from nself_deploy.core.canary import evidence_words, explained
+from nself_deploy.core.canary import evidence_words, explained, next_words
+from nself_deploy.core.effects import Judge
 from nself_deploy.core.evidence import Evidence
 from nself_deploy.core.lock_rules import LockOwner
 from nself_deploy.core.machine import Phase, Run
@@ -74,6 +76,10 @@ class CanaryStatus(msgspec.Struct, frozen=True):
     """What was known at the last save; None before it got its first share."""
     words: tuple[str, ...] = ()
     """The same for people."""
+    expiry: str = ""
+    """How long it waits, and what is done then, for people; empty when it runs or waits for ever."""
+    next: str = ""
+    """What is missing for the next share, for people; empty when nothing is, or nobody would give it."""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -141,13 +147,16 @@ async def status(world: World) -> Status:
 
 def _canary(world: World, run: Run) -> CanaryStatus:
     reason, remedy = (run.parking.reason, run.parking.remedy) if run.parking else ("", "")
+    limit = run.parking.expiry.words(moment(world)) if run.parking and run.parking.expiry else ""
     session = None
     with contextlib.suppress(NselfError):  # commands that need it say what is wrong with it
         session = load(world, run)
     if session is None:
-        return CanaryStatus(run.percent, reason, remedy, None)
-    found = explained(session)
-    return CanaryStatus(session.percent, reason, remedy, found, evidence_words(found))
+        return CanaryStatus(run.percent, reason, remedy, None, expiry=limit)
+    found, step = explained(session), run.current()
+    judged = step.effect if step is not None and isinstance(step.effect, Judge) and session.percent else None
+    missing = next_words(session, judged) if judged else ""
+    return CanaryStatus(session.percent, reason, remedy, found, evidence_words(found), limit, missing)
 
 
 async def _on_engine(world: World) -> LockOwner | None:

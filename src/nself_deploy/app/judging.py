@@ -15,6 +15,7 @@ import msgspec
 from nself_deploy.app import judge_records
 from nself_deploy.app.log_keeping import stop_recording
 from nself_deploy.app.measuring import Measuring
+from nself_deploy.app.pausing import paused
 from nself_deploy.app.ports import LogView, RequestLog
 from nself_deploy.app.slo_watch import bake_key
 from nself_deploy.app.watching import Containers, LogGuard, Waiting, catch_up, unix_now
@@ -23,14 +24,15 @@ from nself_deploy.core import audit
 from nself_deploy.core import record_lines as lines
 from nself_deploy.core.analysis import Analysis
 from nself_deploy.core.asking import Answer, Ask, Wanted, answer_key, ask_key
-from nself_deploy.core.canary import Consent, Session, Way, evidence_words, explained, progress_words
+from nself_deploy.core.canary import Consent, Session, Way, evidence_words, explained, pause_is_due, progress_words
 from nself_deploy.core.effects import Judge as JudgeEffect
 from nself_deploy.core.evidence import RULES, Verdict
-from nself_deploy.core.latency import cut_points
+from nself_deploy.core.latency import ENOUGH, cut_points
 from nself_deploy.core.log_moves import Move
 from nself_deploy.core.log_position import LogPosition
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Slot, Split
+from nself_deploy.core.pauses import Then
 from nself_deploy.core.recorder import Recorder, opened
 from nself_deploy.errors import NselfError, Parked, Unhealthy
 
@@ -124,7 +126,7 @@ def _begin(world: World, run: Run, candidate: Slot, split: Split, earlier: Sessi
     position = log.end()
     release = world.store.release(run.plan.release)
     routes = tuple(sorted(r.key for r in release.routes)) if release else ()
-    cuts = cut_points(_lately(log, position), analysis.latency.cuts) if analysis.latency.cuts else ()
+    cuts = _cuts(world, _lately(log, position), analysis) if analysis.latency.cuts else ()
     consent = earlier.consent if earlier else None
     moves = (before, Move(split, now))
     begun = lines.Begun(lines.FORM, RULES, analysis, routes, cuts, candidate, now, moves, consent, run.plan.metrics)
@@ -132,6 +134,16 @@ def _begin(world: World, run: Run, candidate: Slot, split: Split, earlier: Sessi
     if earlier is not None:
         session.recorded, session.unrecorded = earlier.recorded, earlier.unrecorded
     return Recorder(session, begun)
+
+
+def _cuts(world: World, seconds: Sequence[float], analysis: Analysis) -> tuple[float, ...]:
+    """The cut points of the live slot's times; none, and a word about it, when too few are known."""
+    cuts = cut_points(seconds, analysis.latency.cuts)
+    if not cuts:
+        world.note(
+            f"times are not compared: {len(seconds)} answers of the live version are in the log, {ENOUGH} are needed"
+        )
+    return cuts
 
 
 def _lately(log: RequestLog, end: LogPosition) -> Sequence[float]:
@@ -194,6 +206,9 @@ async def _until_known(world: World, run: Run, effect: JudgeEffect, watch: _Watc
         await watch.look()
         watch.answer()
         where, why = recorder.way(effect.hold_s, effect.next_percent, watch.at)
+        if pause_is_due(session, effect, watch.at):
+            save(world, run, recorder)
+            raise paused(world, f"paused at {session.percent} %, as planned", PAUSED, effect.pause)
         world.progress(progress_words(session))
         now = world.clock.monotonic()
         if where is not Way.WAIT or now - saved >= SAVE_S:
@@ -206,6 +221,21 @@ async def _until_known(world: World, run: Run, effect: JudgeEffect, watch: _Watc
         if where is not Way.WAIT:
             raise _ended(session, where, why)
         await world.clock.sleep(LOOK_S)
+
+
+def promote_if_proved(world: World, run: Run) -> None:
+    """At the end of a pause after which it is to be promoted: it goes on at once if it is shown to be good enough."""
+    step, session = run.current(), load(world, run)
+    expiry = run.parking.expiry if run.parking is not None else None
+    if expiry is None or expiry.then is not Then.PROMOTE or step is None or not isinstance(step.effect, JudgeEffect):
+        return
+    if session is None or not session.percent:
+        return
+    recorder = Recorder(session)
+    if recorder.proved(step.effect.next_percent):
+        recorder.consent(Consent(END_OF_PAUSE))
+        world.store.add_event(audit.promoted(run, END_OF_PAUSE, "", evidence_words(explained(session))))
+    save(world, run, recorder)
 
 
 class _Watch:
@@ -253,7 +283,7 @@ class _Watch:
         if ask.wanted is Wanted.PAUSE:
             save(self._world, self._run, recorder)
             self._say(Answer(ask.id, done=True, words=f"paused at {session.percent} %"))
-            raise Parked(f"paused by {ask.by} at {session.percent} %", PAUSED)
+            raise paused(self._world, f"paused by {ask.by} at {session.percent} %", PAUSED, ask.limit)
         good = recorder.proved(self._effect.next_percent)
         if good or ask.reason:
             consent = Consent(ask.by, "" if good else ask.reason, ask.full)
@@ -271,6 +301,7 @@ class _Watch:
         self._world.store.set_meta(answer_key(self._run.id), msgspec.json.encode(answer).decode())
 
 
+END_OF_PAUSE = "the end of its pause"
 UNMOUNTED = "the router's container is from before nself deploy init and keeps its log for itself: make it anew"
 PAUSED = "nself deploy resume goes on, promote gives it the next share, abort takes it back."
 _REMEDIES = {

@@ -6,13 +6,17 @@ import msgspec
 
 from nself_deploy.app import observe
 from nself_deploy.app.states import check_states
+from nself_deploy.app.watching import unix_now
 from nself_deploy.app.world import World
 from nself_deploy.core.model import PinnedImage, Project, Release, Role, Strategy
 from nself_deploy.core.plan import Facts, Plan, Timing
 from nself_deploy.core.plan_canary import Canary, plan_canary, plan_directly
 from nself_deploy.core.release import GitInfo, make_release
+from nself_deploy.core.traffic import Traffic, traffic_of
 
 UNKNOWN = "sha256:unknown"
+LOG_BYTES = 8 << 20
+"""So much of the access log tells how much traffic there is."""
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -24,10 +28,19 @@ class Wanted(msgspec.Struct, frozen=True):
     canary: Canary
 
 
-def make_plan(project: Project, release: Release, facts: Facts, wanted: Wanted) -> Plan:
-    """The plan of a deploy with the strategy that is asked for."""
-    plan = plan_canary if wanted.strategy is Strategy.CANARY else plan_directly
-    return plan(project, release, facts, wanted.timing, wanted.target, wanted.canary)
+def make_plan(project: Project, release: Release, facts: Facts, wanted: Wanted, traffic: Traffic | None = None) -> Plan:
+    """The plan of a deploy with the strategy that is asked for; `traffic` as far as it is known."""
+    if wanted.strategy is not Strategy.CANARY:
+        return plan_directly(project, release, facts, wanted.timing, wanted.target, wanted.canary)
+    canary = msgspec.structs.replace(wanted.canary, traffic=traffic)
+    return plan_canary(project, release, facts, wanted.timing, wanted.target, canary)
+
+
+def traffic_seen(world: World, wanted: Wanted) -> Traffic | None:
+    """What users asked for lately, if the log was kept and a canary is wanted."""
+    if wanted.strategy is not Strategy.CANARY:
+        return None
+    return traffic_of(world.recent_log(LOG_BYTES), unix_now(world))
 
 
 async def preview(world: World, wanted: Wanted) -> Plan:
@@ -36,7 +49,7 @@ async def preview(world: World, wanted: Wanted) -> Plan:
     facts = await observe.observe(world)
     release = await _release(world)
     known = world.store.release_by_fingerprint(release.fingerprint)
-    return make_plan(world.project, known or release, facts, wanted)
+    return make_plan(world.project, known or release, facts, wanted, traffic_seen(world, wanted))
 
 
 async def _release(world: World) -> Release:

@@ -11,6 +11,8 @@ import msgspec
 
 from nself_deploy.app import observe
 from nself_deploy.app.executor import Executor
+from nself_deploy.app.judging import promote_if_proved
+from nself_deploy.app.pausing import due
 from nself_deploy.app.runner import REQUEST_POLL_S, Runner, request_key
 from nself_deploy.app.world import World
 from nself_deploy.core import machine
@@ -52,7 +54,11 @@ async def recover(world: World, interrupted: asyncio.Event, wish: Wish) -> Recov
     for key in (request_key(run), ask_key(run.id)):
         world.store.set_meta(key, "")  # what its dead process was asked for: `wish` decides now
     world.store.record(run, "note", "", f"{wish.value} by {world.user}: {decision.words}")
-    event = machine.Resumed(decision.finish, world.user if wish is Wish.ABORT else "")
+    expired = wish is Wish.ONWARD and due(world, run) is not None
+    if expired and decision.finish:
+        promote_if_proved(world, run)
+    why = decision.why if expired else ""
+    event = machine.Resumed(decision.finish, world.user if wish is Wish.ABORT else "", why)
     run = await Runner(world, Executor(world).perform, interrupted).run(run, event)
     if run.phase is machine.Phase.PARKED and wish is not Wish.RESUME:
         raise parked_error(run)
@@ -80,7 +86,7 @@ async def standing(world: World, run: Run) -> Standing:
     """A fresh look at the run's candidate."""
     slot, release = run.plan.candidate, world.store.release(run.plan.release)
     healthy = slot is not None and release is not None and await observe.all_healthy(world, slot, release)
-    return Standing(world.router.split(), healthy)
+    return Standing(world.router.split(), healthy, due(world, run))
 
 
 async def abort_of_another(world: World, run: Run) -> Run:

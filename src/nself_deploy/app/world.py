@@ -174,6 +174,10 @@ class World:
     """None where nobody else can use the engine."""
     request_log: RequestLogs | None = None
     """None where no canary is judged."""
+    recent_log: Callable[[int], bytes] = field(default=lambda limit: b"")
+    """Whole lines from the end of the router's access log, up to so many bytes; nothing where none was kept."""
+    boot: str = ""
+    """A word for this boot of the machine, empty where it has none."""
     metrics: Metrics | None = None
     """Who answers the queries of metrics; None when nobody is named."""
     judge_records: JudgeRecords | None = None

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from typing import Any
 
 from nself_deploy import wiring
 from nself_deploy.app import asking
 from nself_deploy.app.locking import held
+from nself_deploy.app.pausing import limit_pause, moment
 from nself_deploy.app.result import Result
+from nself_deploy.app.world import World
 from nself_deploy.cli.output import Lines, print_error, print_json
 from nself_deploy.cli.telling import on_signals, tell_result
+from nself_deploy.cli.waiting import waited
 from nself_deploy.core.asking import Answer, Wanted
 from nself_deploy.core.document import StepLine, answer_document, run_document
 from nself_deploy.core.machine import Run
@@ -19,27 +23,38 @@ from nself_deploy.core.model import StepStatus
 from nself_deploy.errors import Exit, GateRefused, UsageError
 
 
-def pause(directory: str, *, as_json: bool) -> int:
-    """Park a canary that runs."""
+def pause(directory: str, flags: dict[str, Any], *, as_json: bool, wait_s: float) -> int:
+    """Park a canary that runs, or give one that is parked an end of that."""
     lines = Lines(sys.stdout, quiet=as_json)
-    run, answer = asyncio.run(_pause(directory, lines))
+    run, answer = asyncio.run(_pause(directory, flags, lines, wait_s))
     return _told(run, answer, lines, "Pause", as_json=as_json)
 
 
-async def _pause(directory: str, lines: Lines) -> tuple[Run, Answer | None]:
-    async with wiring.open_world(directory, {}, write=True) as opened, lines.ticking():
-        world = opened.world
-        world.progress = lines.progress
+async def _pause(directory: str, flags: dict[str, Any], lines: Lines, wait_s: float) -> tuple[Run, Answer | None]:
+    async with wiring.open_world(directory, flags, write=True) as opened, lines.ticking():
+        world, limit = opened.world, opened.canary.pause
+        world.progress, world.note = lines.progress, lines.note
+        if flags["pause_then"] and not limit.seconds:
+            raise UsageError("--then needs a pause that ends.", "Say when, with --for 30m.", where="--then")
         run = asking.under_way(world)
-        if run.waits:
+        if run.waits and flags["pause_expiry_s"] is None:
             return run, Answer(
                 "", done=True, words=f"it is parked already: {run.parking.reason if run.parking else ''}"
             )
+        if run.waits:
+            async with held(world, "pause", opened.settings.target, asyncio.Event(), wait_s=wait_s):
+                run = limit_pause(world, run, limit)
+            return run, Answer("", done=True, words=f"it is parked{_until(world, run)}")
         if not asking.works(world):
             raise UsageError("Nobody works on it: its process ended.", "nself deploy resume goes on, abort undoes it.")
         lines.step(StepLine("Pause", StepStatus.RUNNING))
-        answer = await asking.ask(world, run, Wanted.PAUSE)
+        answer = await asking.ask(world, run, Wanted.PAUSE, limit=limit if limit.seconds else None)
         return world.store.run(run.id) or run, answer
+
+
+def _until(world: World, run: Run) -> str:
+    expiry = run.parking.expiry if run.parking is not None else None
+    return f" {expiry.words(moment(world))}" if expiry is not None else " until somebody decides"
 
 
 def promote(directory: str, *, full: bool, accept: bool, reason: str, as_json: bool, wait_s: float) -> int:
@@ -74,7 +89,8 @@ async def _promote(
         async with held(world, "promote", opened.settings.target, stop, wait_s=wait_s):
             found = await asking.promote_waiting(world, stop, full=full, reason=reason)
         result = Result(found.run.plan, found.run, (found.line,)) if found else None
-        return run, None, result, str(world.root)
+        after = await waited(world, result, opened.settings.target, stop) if result else None
+        return run, None, after, str(world.root)
 
 
 def _told(run: Run, answer: Answer | None, lines: Lines, name: str, *, as_json: bool) -> int:

@@ -19,7 +19,7 @@ DEPLOY_OPTIONS = (
     ("--standby", "standby_s", "TIME", "How long the old version stays warm for a rollback; 0 stops it [10m]."),
 )
 CANARY_OPTIONS = (
-    ("--canary", "initial_percent", "N", "First share of a canary in percent, then 50 and 100 [10]."),
+    ("--canary", "initial_percent", "N", "First share of a canary in percent, or auto; then 50 and 100 [10]."),
     ("--steps", "steps", "LIST", "All shares of a canary, such as 10,50,100 or 10:1m,25:2m,50:2m,100."),
     (
         "--soak",
@@ -40,8 +40,8 @@ GUARD_WORDS = ("--env", "--service", "--action", "--expires", "--overlap", "--ke
 def value_options() -> frozenset[str]:
     """Words that are followed by a value, in any command."""
     words = {word for word, *_ in (*DEPLOY_OPTIONS, *CANARY_OPTIONS)}
-    others = ("-C", "--to", "--limit", "--wait", "--noted", "--reason", "--max-retries", "--for", "--objective")
-    return frozenset({*words, *others, *GUARD_WORDS})
+    others = ["-C", "--to", "--limit", "--wait", "--noted", "--reason", "--max-retries", "--for", "--then"]
+    return frozenset({*words, *others, "--objective", *GUARD_WORDS})
 
 
 def deploy_options(command: F) -> F:

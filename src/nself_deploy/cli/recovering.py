@@ -15,6 +15,7 @@ from nself_deploy.app.result import Result
 from nself_deploy.app.world import World
 from nself_deploy.cli.output import Lines, emit, print_error, print_json
 from nself_deploy.cli.telling import on_signals
+from nself_deploy.cli.waiting import waited
 from nself_deploy.core.document import exit_status, nothing_document, run_document
 from nself_deploy.core.machine import Outcome
 from nself_deploy.errors import Exit, GateRefused, NselfError
@@ -72,8 +73,10 @@ async def _act(directory: str, purpose: str, act: Act, lines: Lines, wait_s: flo
         world.watcher, world.progress, world.note = lines.step, lines.progress, lines.note
         if purpose == "abort" and (found := await _asked(world)) is not None:
             return found, str(world.root)
-        async with held(world, purpose, opened.settings.target, stop, wait_s=wait_s):
-            return await act(world, stop), str(world.root)
+        target = opened.settings.target
+        async with held(world, purpose, target, stop, wait_s=wait_s):
+            result = await act(world, stop)
+        return await waited(world, result, target, stop) if result else None, str(world.root)
 
 
 async def _asked(world: World) -> Result | None:

@@ -141,17 +141,22 @@ def abort(as_json: bool, directory: str, wait_s: float) -> int:
     return recovering.abort(directory, as_json=as_json, wait_s=wait_s)
 
 
-@click.command(short_help="Park a canary that runs at its present share.")
+@click.command(short_help="Park a canary at its present share, for a while or until you decide.")
+@click.option("--for", "for_", metavar="TIME", help="How long at most; 0 until somebody decides [0s].")
+@click.option("--then", metavar="ACTION", help="What is done after that: abort, resume or promote [abort].")
+@wait_option
 @common
-def pause(as_json: bool, directory: str) -> int:
+def pause(for_: str | None, then: str | None, wait_s: float, as_json: bool, directory: str) -> int:
     """Park a canary that runs in another terminal: it keeps its present share, and nobody watches it.
 
-    That terminal's command ends with status 7. What is known is kept: resume goes on from there, promote gives it the
-    next share, abort takes it back.
+    What is known is kept: resume goes on from there, promote gives it the next share, abort takes it back. That
+    terminal's command ends with status 7, but with --for it waits for the end of the pause, and does then what --then
+    says; if it is not there any more, the next command that changes things does. Nothing is promoted without proof. A
+    canary that is parked already is given that end from now on.
     """
     from nself_deploy.cli import asking
 
-    return asking.pause(directory, as_json=as_json)
+    return asking.pause(directory, {"pause_expiry_s": for_, "pause_then": then}, as_json=as_json, wait_s=wait_s)
 
 
 @click.command(short_help="Give a canary its next share, or all of the traffic, now.")

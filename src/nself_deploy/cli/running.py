@@ -20,6 +20,7 @@ from nself_deploy.app.world import World
 from nself_deploy.cli.output import Lines, print_json
 from nself_deploy.cli.showing import show_plan
 from nself_deploy.cli.telling import check, gate, needs_yes, on_signals, report
+from nself_deploy.cli.waiting import waited
 from nself_deploy.core.document import PlanDocument, SettingLine, plan_document
 from nself_deploy.core.model import Strategy
 from nself_deploy.core.plan import Plan
@@ -116,7 +117,7 @@ def _changing(
                 result = await use_case(
                     opened, stop, lambda made: gate(made, settings.target, lines, as_json=as_json, yes=yes)
                 )
-            return result, str(world.root)
+            return await waited(world, result, target, stop), str(world.root)
 
     result, root = asyncio.run(go())
     return report(result, int((time.monotonic() - start) * 1000), root, lines, as_json=as_json)

@@ -7,9 +7,11 @@ import msgspec
 from nself_deploy.app.inspect import CanaryStatus, RecoveryStatus, RunStatus, SlotStatus, Status
 from nself_deploy.app.replaying import Replay, RunReplay
 from nself_deploy.cli.output import Lines, printable
+from nself_deploy.core import forecast_words
 from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.document import PlanDocument
-from nself_deploy.core.plan import Change
+from nself_deploy.core.forecast import Outlook, outlook
+from nself_deploy.core.plan import Change, Plan
 
 
 def show_plan(plan: PlanDocument, lines: Lines) -> None:
@@ -22,8 +24,23 @@ def show_plan(plan: PlanDocument, lines: Lines) -> None:
     lines.table([(s.name, s.value, s.origin) for s in plan.settings])
     lines.title(f"Plan ({plan.strategy}, {plan.target}): release {plan.release or 'to be made'}")
     lines.plan([Change(c["sign"], c["what"], c["reason"]) for c in plan.changes], plan.warnings)
+    if plan.forecast is not None:
+        show_forecast(plan.forecast, lines)
     for step in plan.steps:
         lines.note(f"[{step.status.value}] {step.name}")
+
+
+def show_expected(plan: Plan, lines: Lines) -> None:
+    """The same of a plan."""
+    if (found := outlook(plan)) is not None:
+        show_forecast(found, lines)
+
+
+def show_forecast(found: Outlook, lines: Lines) -> None:
+    """What is expected of a canary."""
+    lines.title(forecast_words.title(found))
+    lines.table(forecast_words.rows(found), colour="0")
+    lines.list(forecast_words.lines(found))
 
 
 def show_status(found: Status, lines: Lines) -> None:
@@ -58,8 +75,10 @@ def _show_canary(canary: CanaryStatus, lines: Lines) -> None:
     verdict = f", {canary.evidence.verdict}: {canary.evidence.reason}" if canary.evidence else ""
     lines.note(f"canary: {canary.percent} %{verdict}")
     lines.list(canary.words)
+    if canary.next:
+        lines.list([f"missing {canary.next}"])
     if canary.parked:
-        lines.note(f"parked: {canary.parked}")
+        lines.note(f"parked: {canary.parked}" + (f"; {canary.expiry}" if canary.expiry else ""))
     if canary.remedy:
         lines.list([f"-> {canary.remedy}"])
 

@@ -96,6 +96,10 @@ def needs_yes(target: str, *, as_json: bool, yes: bool) -> bool:
 def gate(made: Plan, target: str, lines: Lines, *, as_json: bool, yes: bool) -> None:
     """Show what will be done; production asks."""
     lines.plan(made.changes, made.warnings)
+    if made.judged:
+        from nself_deploy.cli.showing import show_expected
+
+        show_expected(made, lines)
     if needs_yes(target, as_json=as_json, yes=yes):
         with default_signals():
             agreed = click.confirm(f"Deploy {made.project} to prod?", default=False)
@@ -165,6 +169,8 @@ def _answer(under_way: Callable[[], Run | None]) -> str:
     run = None
     with contextlib.suppress(NselfError):  # a journal that can't be read stops the run by itself
         run = under_way()
+    if run is not None and run.phase is Phase.PARKED:
+        return "it stays parked"
     if run is not None and run.committed:
         return "what has proved itself is finished"
     return "the undoing goes on" if run is not None and run.phase is Phase.UNDO else "undoing in order"

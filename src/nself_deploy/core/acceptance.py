@@ -16,7 +16,8 @@ from nself_deploy.core.clients import Clients
 from nself_deploy.core.mixture import Factors, spaced
 
 MIN_REQUESTS, MIN_CLIENTS = 100, 30
-_FAR = 1 << 40
+FAR = 1 << 40
+"""So many requests are never there."""
 
 
 @lru_cache(maxsize=32)
@@ -76,19 +77,19 @@ class Trials(msgspec.Struct):
         """The proof's value (logarithm); `log_relative` is that of the reverse comparison with the live slot."""
         return log_mean([self.log_proof_alone(limit), log_relative])
 
-    def more_needed(self, limit: float, beta: float, log_relative: float) -> int:
-        """How many good requests are missing for the proof, if nothing fails any more."""
+    def more_needed(self, limit: float, beta: float, log_relative: float | None) -> int:
+        """How many good requests are missing for the proof, if nothing fails any more; None: without a comparison."""
         wanted = -log(beta)
 
         def proved(more: int) -> bool:
             alone = log_proof_below(limit, self.requests + more, self.failed)
-            return log_mean([alone, log_relative]) >= wanted
+            return (alone if log_relative is None else log_mean([alone, log_relative])) >= wanted
 
         high = 1
-        while not proved(high) and high < _FAR:
+        while not proved(high) and high < FAR:
             high *= 2
         low = -1 if high == 1 else high // 2
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if proved(middle) else (middle, high)
-        return max(high, MIN_REQUESTS - self.requests, 0)
+        return max(high, MIN_REQUESTS - self.requests if log_relative is not None else 0, 0)

@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
+from nself_deploy.core.pauses import Limit
+
 
 class Wanted(StrEnum):
     """What is asked for."""
@@ -23,6 +25,8 @@ class Ask(msgspec.Struct, frozen=True):
     full: bool = False
     reason: str = ""
     """Why it may go on without proof; empty: only with proof."""
+    limit: Limit | None = None
+    """How long a pause lasts, and what then; None: until somebody decides."""
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -9,8 +9,10 @@ from enum import StrEnum
 
 import msgspec
 
+from nself_deploy.core.acceptance import FAR, MIN_CLIENTS, needed_rate
 from nself_deploy.core.analysis import Analysis, Mode, OnInconclusive
 from nself_deploy.core.bake import Bake
+from nself_deploy.core.effects import Judge as JudgeEffect
 from nself_deploy.core.evidence import Decision, Evidence, MetricEvidence, Request, Side, Verdict
 from nself_deploy.core.explanation import explain
 from nself_deploy.core.log_moves import Move
@@ -19,6 +21,7 @@ from nself_deploy.core.metrics_judge import MetricsJudge, explain_metrics, worst
 from nself_deploy.core.model import Slot, Split
 from nself_deploy.core.silence import Silence
 from nself_deploy.core.verdict import Judge
+from nself_deploy.core.windows import WINDOW_S
 
 NOT_SHOWN = "a metric is not shown to be good enough yet"
 LEAST_TIME = 2.0
@@ -56,6 +59,8 @@ class Session(msgspec.Struct):
     """Lines of the log that could not be understood."""
     bake: Bake | None = None
     bake_began_s: float = 0.0
+    paused: int = 0
+    """The share (percent) at which it made its last planned pause."""
     metrics: MetricsJudge | None = None
     """What is known from metrics of the user's own; None when there are none."""
     silence: Silence = msgspec.field(default_factory=Silence)
@@ -167,6 +172,17 @@ def way(session: Session, hold_s: float, next_percent: int, at: float) -> tuple[
     return Way.BACK if back else Way.STAY, "nothing was shown in the longest time that it is allowed"
 
 
+def pause_is_due(session: Session, effect: JudgeEffect, at: float) -> bool:
+    """Whether the planned pause at this share begins; then that is remembered, for each is made once."""
+    if effect.pause is None or session.paused == session.percent or session.consent is not None:
+        return False
+    decided = session.decision is not None and session.judge.settings.mode is Mode.ENFORCE
+    if decided or at - session.share_began_s < effect.hold_s:
+        return False
+    session.paused = session.percent
+    return True
+
+
 def _by(consent: Consent, verdict: str) -> str:
     return f"{verdict}: promoted by {consent.by}" + (f", because: {consent.reason}" if consent.reason else "")
 
@@ -205,6 +221,37 @@ def evidence_words(found: Evidence) -> tuple[str, ...]:
     if found.expected_s:
         lines.append(f"expected in about {found.expected_s:.0f} s, at the present traffic")
     return tuple(lines)
+
+
+def next_words(session: Session, effect: JudgeEffect) -> str:
+    """What is missing for the next share, and how long that may take; empty when nothing is, or it is decided."""
+    judge, percent = session.judge, effect.next_percent
+    if session.decision is not None:
+        return ""
+    settings, last = judge.settings, percent == 100
+    until = settings.soak_s if last else session.share_began_s + effect.hold_s
+    limit = settings.slo_error_rate if last else needed_rate(percent, settings.slo_error_rate)
+    relative = judge.log_accept if last else None
+    more = judge.trials.more_needed(limit, settings.beta, relative)
+    clients = MIN_CLIENTS - len(judge.trials.clients) if last else 0
+    left = max(0.0, until - judge.now)
+    missing = [f"{left:.0f} s of its time"] if left else []
+    missing += [f"{more} good requests to the candidate"] if more else []
+    missing += [f"{clients} clients on the candidate"] if clients > 0 else []
+    missing += [] if session.metrics_pass else ["a proof of each metric"]
+    if not missing:
+        return ""
+    pace = _pace(judge)
+    wait = max(left, max(more, clients) / pace) if pace else left
+    unknown = more >= FAR or (not pace and max(more, clients) > 0) or not session.metrics_pass
+    when = "when is not known" if unknown else f"in about {max(1.0, wait):.0f} s"
+    return f"for {percent} %: {', '.join(missing)}; {when}"
+
+
+def _pace(judge: Judge) -> float:
+    """Requests per second that count for the proof: of the last minute."""
+    seen, part = judge.overall.counts.recent[0], judge.trials.requests / max(1, judge.requests[0])
+    return seen * part / max(1.0, min(WINDOW_S, judge.now))
 
 
 def progress_words(session: Session) -> str:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import msgspec
+
 from nself_deploy.core.analysis import Analysis, Grace, Hold, LatencyKeys
 from nself_deploy.core.durations import format_duration, parse_duration
 from nself_deploy.core.extension import KEY, AnalysisKeys, HoldKeys
 from nself_deploy.core.extension import LatencyKeys as WrittenLatency
+from nself_deploy.core.pauses import Limit
 from nself_deploy.core.plan_canary import Canary, Stage
-from nself_deploy.core.settings import Settings
+from nself_deploy.core.settings import AUTO, DEFAULTS, Settings
 from nself_deploy.errors import ConfigError, UsageError
 
+PAUSE = "pause"
+"""Behind a share: a person has to decide before the next one."""
 SECOND_PERCENT = 50
 LATER_PART = 5.0
 """Later shares are kept this many times shorter than the first one, when nothing else is said."""
@@ -28,7 +33,8 @@ def canary_of(settings: Settings, keys: AnalysisKeys | None, *, keep_failed: boo
     """
     stages, keys = _stages(settings), keys or AnalysisKeys()
     analysis = _analysis(settings, keys, sum(s.hold_s for s in stages))
-    return Canary(stages, analysis, keep_failed, tuple(written.metric for written in keys.metrics))
+    metrics = tuple(written.metric for written in keys.metrics)
+    return Canary(stages, analysis, keep_failed, metrics, Limit(settings.pause_expiry_s, settings.pause_then))
 
 
 def _stages(settings: Settings) -> tuple[Stage, ...]:
@@ -46,7 +52,7 @@ def _stages(settings: Settings) -> tuple[Stage, ...]:
         what = f"The first share is kept for {format_duration(stages[0].hold_s)} or for {format_duration(soak_s)}?"
         raise UsageError(what, "Say it once.", where=settings.place("soak_minutes"))
     times = soak_s / stages[0].hold_s  # a stronger word about the first share: the others keep their proportions
-    return tuple(Stage(stage.percent, stage.hold_s * times) for stage in stages)
+    return tuple(msgspec.structs.replace(stage, hold_s=stage.hold_s * times) for stage in stages)
 
 
 def _words(settings: Settings) -> list[str]:
@@ -57,7 +63,8 @@ def _words(settings: Settings) -> list[str]:
         raise UsageError("The shares are given in two ways.", remedy, where=settings.place("initial_percent"))
     if settings.steps and said < _strength(settings, "steps"):
         return settings.steps.split(",")
-    return [str(first), *([str(SECOND_PERCENT)] if first < SECOND_PERCENT else []), "100"]
+    second = [] if isinstance(first, int) and first >= SECOND_PERCENT else [str(SECOND_PERCENT)]
+    return [str(first), *second, "100"]
 
 
 def _strength(settings: Settings, field: str) -> int:
@@ -67,20 +74,28 @@ def _strength(settings: Settings, field: str) -> int:
 
 
 def _stage(word: str, hold_s: float) -> Stage:
-    share, _, hold = word.strip().partition(":")
+    words = word.strip().split(":")
+    pause = len(words) > 1 and words[-1] == PAUSE
+    share, hold = words[0], ":".join(words[1 : len(words) - pause])
+    auto = share == AUTO
+    share = str(DEFAULTS["initial_percent"]) if auto else share
     if not (share.isascii() and share.isdigit()) or not 1 <= int(share) <= 100:
         raise ValueError(f"{word.strip()!r} is no share of 1 to 100 percent")
     seconds = parse_duration(hold) if hold else hold_s
     if not 0 < seconds <= 86400:
         raise ValueError(f"{word.strip()!r} is kept for no time, or for more than a day")
-    return Stage(int(share), 0.0 if int(share) == 100 else seconds)
+    if int(share) == 100 and pause:
+        raise ValueError("there is nothing to pause for after all of the traffic")
+    return Stage(int(share), 0.0 if int(share) == 100 else seconds, pause, auto)
 
 
 def _check(stages: tuple[Stage, ...]) -> None:
     if len(stages) < 2:
         raise ValueError("a canary has at least one share before all of the traffic")
+    if any(stage.auto for stage in stages[1:]):
+        raise ValueError(f"only the first share can be {AUTO}")
     for one, following in pairwise(stages):
-        if following.percent <= one.percent:
+        if not one.auto and following.percent <= one.percent:
             raise ValueError(f"{following.percent} % after {one.percent} % does not grow")
     if stages[-1].percent != 100:
         raise ValueError(f"it ends with {stages[-1].percent} % of the traffic")

@@ -6,6 +6,7 @@ import msgspec
 
 from nself_deploy.core.effects import Bake, Judge
 from nself_deploy.core.evidence import Verdict
+from nself_deploy.core.forecast import Outlook, outlook
 from nself_deploy.core.machine import Outcome, Run, StepState
 from nself_deploy.core.model import Project, StepStatus
 from nself_deploy.core.plan import Plan
@@ -61,6 +62,8 @@ class PlanDocument(Document, frozen=True, kw_only=True):
     changes: tuple[dict[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
     settings: tuple[SettingLine, ...] = ()
+    forecast: Outlook | None = None
+    """What is expected of a canary; None when nothing is judged."""
 
 
 def step_line(state: StepState) -> StepLine:
@@ -160,6 +163,7 @@ def plan_document(plan: Plan, project: Project, settings: tuple[SettingLine, ...
         changes=tuple({"sign": c.sign, "what": c.what, "reason": c.reason} for c in plan.changes),
         warnings=plan.warnings,
         settings=settings,
+        forecast=outlook(plan),
     )
 
 

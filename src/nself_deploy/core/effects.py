@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from nself_deploy.core.model import Slot, Split
+from nself_deploy.core.pauses import Limit
 
 
 class _Effect(msgspec.Struct, frozen=True, tag_field="do"):
@@ -102,6 +103,8 @@ class Judge(_Effect, frozen=True, tag="judge"):
     hold_s: float
     """How long it keeps this share at least."""
     next_percent: int
+    pause: Limit | None = None
+    """A pause after that, as it was asked for; 0 seconds: without an end. None: there is none."""
 
 
 class Bake(_Effect, frozen=True, tag="bake"):

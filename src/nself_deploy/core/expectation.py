@@ -9,6 +9,8 @@ import msgspec
 _STAKE = 4.0
 """What mixtures cost beside the threshold (nats): the stake is spread over ratios and beginnings."""
 _MOST_PERCENT = 50
+LEAST_RATE = 1e-6
+"""No live slot is taken to fail less often."""
 
 
 class Detection(msgspec.Struct, frozen=True):
@@ -28,17 +30,25 @@ def detection(
 
     `per_s` is the requests per second of all clients together, `share` (0 to 1) is the candidate's part of the clients.
     """
-    live_rate = max(live_rate, 1e-6)
+    live_rate = max(live_rate, LEAST_RATE)
     ratio = error_rate / live_rate
     errors_per_s = per_s * (share * error_rate + (1.0 - share) * live_rate)
     if ratio <= 1.0 or not 0.0 < share < 1.0 or not errors_per_s:
         return Detection(error_rate, None, 0.0)
     there = share * ratio / (1.0 - share + share * ratio)
-    nats = there * log(there / share)
-    if there < 1.0:
-        nats += (1.0 - there) * log((1.0 - there) / (1.0 - share))
+    nats = nats_per_error(share, ratio)
     seconds = max((log(1.0 / alpha) + _STAKE) / (nats * errors_per_s), min_errors / (errors_per_s * there))
     return Detection(error_rate, seconds, seconds * per_s * share * error_rate)
+
+
+def nats_per_error(share: float, ratio: float) -> float:
+    """The evidence that an error brings on average, on whichever slot, that the candidate fails `ratio` times as often.
+
+    `share` is between 0 and 1; the unit is the natural logarithm.
+    """
+    there = share * ratio / (1.0 - share + share * ratio)
+    nats = there * log(there / share)
+    return nats + (1.0 - there) * log((1.0 - there) / (1.0 - share)) if there < 1.0 else nats
 
 
 def auto_percent(per_s: float, seconds: float, objective: float) -> int:

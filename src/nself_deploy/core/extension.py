@@ -14,6 +14,7 @@ from nself_deploy.core.analysis import Mode, OnInconclusive, Unit
 from nself_deploy.core.durations import Duration
 from nself_deploy.core.metrics import MetricKeys, Prometheus
 from nself_deploy.core.model import Activate, Protocol, Role, Strategy
+from nself_deploy.core.pauses import Then
 
 KEY = "x-nself-deploy"
 
@@ -37,7 +38,7 @@ def _text(description: str, *, pattern: str | None = None, examples: list[Any] |
 _ABSOLUTE = r"^/[^\s]*$"
 _NAME = r"^[a-zA-Z0-9._-]+$"
 _HOST = r"^([A-Za-z0-9*._-]{1,253})?$"
-_STEPS = r"^ *[0-9]+(:[0-9a-z.]+)? *(, *[0-9]+(:[0-9a-z.]+)? *)*$"
+_STEPS = r"^ *([0-9]+|auto)(:[0-9a-z.]+){0,2} *(, *[0-9]+(:[0-9a-z.]+){0,2} *)*$"
 _QUANTILE = r"^p[0-9]{1,2}(\.[0-9]{1,2})?$"
 _WORD = r"^[A-Za-z0-9._~-]{16,36}$"
 _HEADER = r"^([A-Za-z][A-Za-z0-9-]{0,63})?$"
@@ -216,13 +217,20 @@ class ProjectKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[
             str,
             _text(
-                "Shares of a canary (percent), each with how long it is kept at least.",
+                "Shares of a canary (percent), each with how long it is kept at least, and whether it pauses then.",
                 pattern=_STEPS,
-                examples=["10:1m,25:2m,50:2m,100"],
+                examples=["10:1m,25:2m,50:2m,100", "10:5m,50:1m:pause,100", "auto:5m,50:1m,100"],
             ),
         ]
         | None
     ) = None
+    pause_expiry: Annotated[
+        Duration | None, _lasting("0s", "7d", "How long a pause of a canary lasts; 0: until somebody decides.")
+    ] = None
+    pause_then: Annotated[
+        Then | None,
+        _text("What is done when it is over; `promote` and `resume` give nothing to a candidate without proof."),
+    ] = None
     analysis: Annotated[AnalysisKeys | None, _text("How a canary is judged.")] = None
     breaker: Annotated[BreakerKeys | None, _text("When rollbacks that go in circles are stopped.")] = None
     slo: Annotated[

@@ -8,6 +8,7 @@ waited longer than `patience_s`, and says nothing when it had not. The router's 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections import Counter
@@ -220,6 +221,15 @@ class LineReader:
         if wrong < _ENOUGH or 2 * wrong <= known:
             return ""
         return f"{wrong} of {known} requests went to another slot than the split sends them to"
+
+
+def lines_of(data: bytes) -> list[Line]:
+    """The lines that can be understood."""
+    found = []
+    for text in data.splitlines():
+        with contextlib.suppress(*_NOT_JSON):
+            found.append(_DECODER.decode(text))
+    return found
 
 
 _NO_SPELL = Spell(0.0, 0.0, 0.0, {})

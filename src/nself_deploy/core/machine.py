@@ -17,6 +17,7 @@ import msgspec
 
 from nself_deploy.core.effects import Effect, MoveTraffic, RemoveSlot
 from nself_deploy.core.model import Slot, StepStatus
+from nself_deploy.core.pauses import Expiry
 from nself_deploy.core.plan import Plan, Step
 from nself_deploy.errors import Exit
 
@@ -75,6 +76,8 @@ class Parking(msgspec.Struct, frozen=True):
     """Whether users were taken back to the live slot."""
     remedy: str = ""
     evidence: tuple[str, ...] = ()
+    expiry: Expiry | None = None
+    """When it does not wait any longer, and what is done then; None: it waits for ever."""
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -179,6 +182,8 @@ class Resumed(msgspec.Struct, frozen=True, tag=True):
     """Whether a run that is not committed yet is finished (see `recovery.decide`); False turns it back."""
     aborted_by: str = ""
     """The person who asked to turn it back, if somebody did."""
+    why: str = ""
+    """Why it is turned back, if that is not what it was parked for."""
 
 
 Event = Begin | Done | Failed | Interrupt | Park | Resumed
@@ -292,7 +297,7 @@ def _resumed(run: Run, event: Resumed) -> tuple[Run, tuple[Effect, ...]]:
     if event.aborted_by:
         failure = Failure(f"aborted by {event.aborted_by}", exit_status=int(Exit.INTERRUPTED))
         return _turn_back(msgspec.structs.replace(run, failure=failure, outcome=Outcome.INTERRUPTED))
-    why = parking.reason if parking else f"the process that ran this {run.plan.kind} ended"
+    why = event.why or (parking.reason if parking else "") or f"the process that ran this {run.plan.kind} ended"
     failure = run.failure or Failure(why, exit_status=int(Exit.FAILED))
     return _turn_back(msgspec.structs.replace(run, failure=failure, outcome=run.outcome or Outcome.FAILED))
 

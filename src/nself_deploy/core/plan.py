@@ -13,6 +13,7 @@ from nself_deploy.core import effects as do
 from nself_deploy.core.analysis import Analysis
 from nself_deploy.core.metrics import Metric
 from nself_deploy.core.model import Activate, Project, Release, Role, Slot, Split, Strategy
+from nself_deploy.core.traffic import Traffic
 
 
 class Kind(StrEnum):
@@ -122,6 +123,8 @@ class Plan(msgspec.Struct, frozen=True):
     """What is asked for while it is judged, beside its users' requests."""
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
+    traffic: Traffic | None = None
+    """What users asked for lately; None when that is not known, or not needed."""
     cause: Cause = NO_CAUSE
 
     @property

@@ -10,10 +10,12 @@ import msgspec
 from nself_deploy.core import effects as do
 from nself_deploy.core.analysis import Analysis
 from nself_deploy.core.durations import format_duration
-from nself_deploy.core.expectation import needed_requests
+from nself_deploy.core.expectation import auto_percent, needed_requests
 from nself_deploy.core.metrics import Metric
 from nself_deploy.core.model import Project, Release, Slot, Split, Strategy
+from nself_deploy.core.pauses import Limit
 from nself_deploy.core.plan import Change, Facts, Plan, Step, Timing, plan_blue_green
+from nself_deploy.core.traffic import Traffic
 
 PROBES = 20
 """Requests to each routed service of the candidate before any user."""
@@ -24,6 +26,10 @@ class Stage(msgspec.Struct, frozen=True):
 
     percent: int
     hold_s: float = 0.0
+    pause: bool = False
+    """Whether a person has to decide before the next share."""
+    auto: bool = False
+    """Whether the share is chosen from the traffic; `percent` is taken when that is not known."""
 
 
 class Canary(msgspec.Struct, frozen=True):
@@ -34,6 +40,10 @@ class Canary(msgspec.Struct, frozen=True):
     analysis: Analysis
     keep_failed: bool = False
     metrics: tuple[Metric, ...] = ()
+    pause: Limit = Limit(0.0)
+    """How long a pause lasts, and what is done then; 0 seconds: until somebody decides."""
+    traffic: Traffic | None = None
+    """What users asked for lately, as far as that is known."""
 
 
 def plan_canary(project: Project, release: Release, facts: Facts, timing: Timing, target: str, canary: Canary) -> Plan:
@@ -48,6 +58,7 @@ def plan_canary(project: Project, release: Release, facts: Facts, timing: Timing
     live, to = base.live, base.candidate
     if live is None or live is Slot.PLAIN or to is None:
         return msgspec.structs.replace(base, warnings=(*base.warnings, _nothing_to_compare(live)))
+    canary, warnings = _chosen(canary)
     at = next(n for n, step in enumerate(base.steps) if step.moves_traffic)
     move = base.steps[at]
     kept = canary.keep_failed
@@ -65,6 +76,8 @@ def plan_canary(project: Project, release: Release, facts: Facts, timing: Timing
         park=Step("park", f"Take all traffic back to {live}", do.MoveTraffic(Split.all_to(live))),
         keep_failed=kept,
         analysis=canary.analysis,
+        traffic=canary.traffic,
+        warnings=(*base.warnings, *warnings),
         metrics=canary.metrics,
         changes=tuple(_in_shares(change, canary, live, to) for change in base.changes),
     )
@@ -79,12 +92,33 @@ def plan_directly(
     return msgspec.structs.replace(plan, analysis=canary.analysis if bakes else None, keep_failed=canary.keep_failed)
 
 
+def _chosen(canary: Canary) -> tuple[Canary, tuple[str, ...]]:
+    """With the first share as the traffic wants it, and a warning when that is not known.
+
+    Other shares that are not larger are left out, and the first one is kept for their time too.
+    """
+    first, traffic = canary.stages[0], canary.traffic
+    if not first.auto:
+        return canary, ()
+    share, warnings = first.percent, list[str]()
+    if traffic is not None:
+        share = auto_percent(traffic.trials_per_s, first.hold_s, canary.analysis.slo_error_rate)
+    else:
+        warnings.append(f"the traffic is not known: the first share is {share} %, as usual")
+    small = [stage for stage in canary.stages[1:] if stage.percent <= share]
+    hold_s = first.hold_s + sum(stage.hold_s for stage in small)
+    pause = first.pause or any(stage.pause for stage in small)
+    chosen = Stage(share, hold_s, pause)
+    larger = [stage for stage in canary.stages[1:] if stage.percent > share]
+    return msgspec.structs.replace(canary, stages=(chosen, *larger)), tuple(warnings)
+
+
 def _stages(canary: Canary, live: Slot, to: Slot, undo: tuple[Step, ...]) -> Iterator[Step]:
     for stage, following in pairwise(canary.stages):
         share = stage.percent
         move = do.MoveTraffic(Split(live, to, share, canary.analysis.shield))
         yield Step(f"split:{share}", f"Move {share} % to {to}", move, undo=undo, moves_traffic=True, once=True)
-        judge = do.Judge(to, share, stage.hold_s, following.percent)
+        judge = do.Judge(to, share, stage.hold_s, following.percent, canary.pause if stage.pause else None)
         yield Step(f"judge:{share}", f"Judge {to} at {share} %", judge, once=True)
 
 
@@ -104,7 +138,10 @@ def _in_shares(change: Change, canary: Canary, live: Slot, to: Slot) -> Change:
     stages, objective = canary.stages, canary.analysis.slo_error_rate
     if change.what.startswith("split"):
         shares = ", ".join(
-            f"{s.percent} % for {format_duration(s.hold_s)}" if s.percent < 100 else "100 %" for s in stages
+            f"{s.percent} % for {format_duration(s.hold_s)}{' and a pause' if s.pause else ''}"
+            if s.percent < 100
+            else "100 %"
+            for s in stages
         )
         needed = f"about {needed_requests(objective)} good requests to it"
         needed += "".join(f", good values of {metric.name}" for metric in canary.metrics)

@@ -9,6 +9,7 @@
     some users were on a canary               finish     undo       undo
     users had not reached it                  finish     undo       undo
     it was parked, for a person to decide     finish     undo       is refused (undo if users are on it and it is ill)
+    it was parked, and its pause is over      finish     undo       what was to be done then (undo if it is ill)
 
 Finishing an uncommitted run proves the candidate's health anew: what was proved before the pause may not hold any more.
 """
@@ -21,6 +22,7 @@ import msgspec
 
 from nself_deploy.core.machine import Phase, Run
 from nself_deploy.core.model import Split
+from nself_deploy.core.pauses import Expiry, Then, ended_words
 
 
 class Wish(StrEnum):
@@ -41,6 +43,8 @@ class Standing(msgspec.Struct, frozen=True):
     """Where the link sends requests now."""
     candidate_healthy: bool
     """All containers of the candidate's release run and are healthy."""
+    due: Expiry | None = None
+    """The run's pause, if it is over."""
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -86,6 +90,8 @@ def _parked(run: Run, standing: Standing, wish: Wish) -> Decision:
         return Decision(False, "it was parked, and you asked to abort")
     if has_traffic(run, standing.split) and not standing.candidate_healthy:
         return Decision(False, f"users are on {run.plan.candidate}, and it is not healthy")
+    if standing.due is not None:
+        return Decision(standing.due.then is not Then.ABORT, ended_words(standing.due))
     return Decision(False, "it is parked, and a person has to decide", waits=True)
 
 

@@ -71,8 +71,8 @@ page and [x-nself-deploy.schema.json](x-nself-deploy.schema.json) are made from 
 (`python tools/gen_schema.py`).
 
 Durations are written as `30s`, `5m`, `1h30m`, `500ms`, or as a number of seconds. Unknown keys, wrong types and values
-out of range are errors that name file, line and key; nothing is clamped. A 0 means the default, but for `standby`,
-where it means "not kept warm".
+out of range are errors that name file, line and key; nothing is clamped. A 0 means the default, but for `standby`
+and `bake`, where it means "not at all", and for `pause_expiry`, where it means "never".
 
 A setting can also be given for one deploy: a flag wins over an environment variable, that over the Compose file, and
 that over the default. `NSELF_DEPLOY_STRATEGY`, `NSELF_DEPLOY_HEALTH_TIMEOUT`, `NSELF_CANARY_PERCENT`,

@@ -1,7 +1,7 @@
 """Effective settings, each with its origin: flag, environment, project configuration, default - in this order.
 
-Zero or missing means the default (but `standby` and `bake`, where 0 means "not at all"); out of range is an error,
-never clamped.
+Zero or missing means the default (but `standby` and `bake`, where 0 means "not at all", and `pause_expiry`, where it
+means "never"); out of range is an error, never clamped.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import msgspec
 from nself_deploy.core.durations import Duration, format_duration, parse_duration
 from nself_deploy.core.extension import ProjectKeys, SplitBy, bounds, check_sticky, check_subnet_pool
 from nself_deploy.core.model import Strategy
+from nself_deploy.core.pauses import Then
 from nself_deploy.errors import UsageError
 
 DEFAULT = "default"
@@ -34,10 +35,14 @@ DEFAULTS: dict[str, Any] = {
     "error_threshold_pct": 1.0,
     "steps": "",
     "bake_s": 0.0,
+    "pause_expiry_s": 0.0,
+    "pause_then": Then.ABORT,
     "sticky": "client",
     "subnet_pool": "10.213.0.0/16",
 }
 
+AUTO = "auto"
+"""A share that is chosen from the traffic."""
 CANARY_BAKE_S = 600.0
 """The default of `bake_s` for a canary."""
 
@@ -65,12 +70,17 @@ class Settings(msgspec.Struct, frozen=True):
     min_uptime_s: float
     drain_s: float
     standby_s: float
-    initial_percent: int
+    initial_percent: int | str
+    """The first share of a canary, or `auto`: from the traffic."""
     soak_minutes: float
     error_threshold_pct: float
     steps: str
     """Shares of a canary, such as `10:1m,50:1m,100`; empty: from `initial_percent` and `soak_minutes`."""
     bake_s: float
+    pause_expiry_s: float
+    """How long a pause of a canary lasts; 0: until somebody decides."""
+    pause_then: Then
+    """What is done when it is over."""
     sticky: str
     subnet_pool: str
     origins: dict[str, str] = {}
@@ -135,6 +145,11 @@ def _number(low: float, high: float, *, whole: bool = False) -> Callable[[object
     return parse
 
 
+def _share(value: object) -> float | str:
+    """A share in percent, or `auto`."""
+    return AUTO if isinstance(value, str) and value.strip() == AUTO else _number(1, 99, whole=True)(value)
+
+
 def _minutes(value: object) -> float:
     """Minutes as a number, or a duration with its unit."""
     low, high = 0.05, 1440.0
@@ -154,6 +169,13 @@ def _strategy(value: object) -> Strategy:
         return Strategy(str(value))
     except ValueError:
         raise ValueError(f"{value!r} is not a strategy: choose one of {', '.join(Strategy)}") from None
+
+
+def _then(value: object) -> Then:
+    try:
+        return Then(str(value))
+    except ValueError:
+        raise ValueError(f"{value!r} is not what can be done after a pause: choose one of {', '.join(Then)}") from None
 
 
 def _target(value: object) -> str:
@@ -176,15 +198,17 @@ _KINDS = {
     "min_uptime_s": _Kind(_seconds("min_uptime"), "--min-uptime", "", "min_uptime"),
     "drain_s": _Kind(_seconds("drain"), "--drain", "", "drain"),
     "standby_s": _Kind(_seconds("standby"), "--standby", "", "standby"),
-    "initial_percent": _Kind(_number(1, 99, whole=True), "--canary", "NSELF_CANARY_PERCENT"),
+    "initial_percent": _Kind(_share, "--canary", "NSELF_CANARY_PERCENT"),
     "soak_minutes": _Kind(_minutes, "--soak", "NSELF_CANARY_SOAK_MINUTES", "analysis.soak"),
     "error_threshold_pct": _Kind(_number(0.001, 100), "--error-threshold", "NSELF_CANARY_ERROR_THRESHOLD"),
     "steps": _Kind(str, "--steps", "", "steps"),
     "bake_s": _Kind(_seconds("bake"), "--bake", "", "bake"),
+    "pause_expiry_s": _Kind(_seconds("pause_expiry"), "--for", "", "pause_expiry"),
+    "pause_then": _Kind(_then, "--then", "", "pause_then"),
     "sticky": _Kind(_checked(check_sticky), "--sticky", "", "sticky"),
     "subnet_pool": _Kind(_checked(check_subnet_pool), "--subnet-pool", "", "subnet_pool"),
 }
-_ZERO_IS_A_VALUE = frozenset({"standby_s", "bake_s"})
+_ZERO_IS_A_VALUE = frozenset({"standby_s", "bake_s", "pause_expiry_s"})
 
 
 def resolve_settings(

@@ -22,7 +22,16 @@ from nself_deploy.adapters.journal import Journal
 from nself_deploy.adapters.judge_record import RecordFiles
 from nself_deploy.adapters.lock import FileLock
 from nself_deploy.adapters.state_files import StateFiles
-from nself_deploy.adapters.system import LocalMachine, SystemClock, git_info, host_name, is_gone, lock_owner, user_name
+from nself_deploy.adapters.system import (
+    LocalMachine,
+    SystemClock,
+    boot_id,
+    git_info,
+    host_name,
+    is_gone,
+    lock_owner,
+    user_name,
+)
 from nself_deploy.app.ports import Clock, Engine, Metrics
 from nself_deploy.app.world import World
 from nself_deploy.core.effects import KeepWarm
@@ -231,7 +240,7 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
     from nself_deploy.adapters.docker_lock import DockerLock
     from nself_deploy.adapters.docker_lock_volumes import LockVolumes
     from nself_deploy.adapters.probe import HttpProber
-    from nself_deploy.wiring.logs import request_logs
+    from nself_deploy.wiring.logs import recent_log, request_logs
 
     target = source.settings.target
     return World(
@@ -251,6 +260,8 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
         user=user_name(),
         git=await git_info(root),
         request_log=request_logs(root),
+        recent_log=recent_log(root),
+        boot=boot_id(),
         metrics=_metrics(source, root),
         judge_records=RecordFiles(root),
         objectives=objectives_of(source.extension.project.slo),

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from nself_deploy.app.ports import LogView, RequestLog, RequestLogs
 from nself_deploy.wiring.router import ROUTER_DIR
+
+
+def recent_log(root: Path) -> Callable[[int], bytes]:
+    """Lines from the end of the project's access log."""
+
+    def newest(limit: int) -> bytes:
+        from nself_deploy.adapters.access_log import newest_lines
+
+        return newest_lines(root / ROUTER_DIR / "log", limit)
+
+    return newest
 
 
 def request_logs(root: Path) -> RequestLogs:

@@ -185,7 +185,7 @@ def _add_users(
 
 def _excused(candidate: Candidate, answer: Answer) -> bool:
     """Whether it failed for want of the database."""
-    return candidate.outage and answer.stream == "orders" and answer.status == 503
+    return candidate.outage and answer.stream == "orders" and answer.status in (500, 503)
 
 
 def _left(stack: Stack, live: str) -> list[str]:

@@ -1,0 +1,104 @@
+"""Pauses that end by themselves: who waits for the end, and what is done then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from nself_deploy.app.world import World
+from nself_deploy.core.document import StepLine
+from nself_deploy.core.durations import format_duration
+from nself_deploy.core.effects import Judge
+from nself_deploy.core.machine import Phase, Run
+from nself_deploy.core.model import StepStatus
+from nself_deploy.core.pauses import Expiry, Limit, Moment, Then
+from nself_deploy.errors import Locked, Parked, UsageError
+
+POLL_S = 1.0
+"""How often a waiting command looks whether somebody decided."""
+WAITING = "Wait for the end of the pause"
+
+
+class Paused(Parked):
+    """It waits for a person, but not for ever."""
+
+    expiry: Expiry | None = None
+    """Its end; None: there is none."""
+
+
+def moment(world: World) -> Moment:
+    """Now."""
+    return Moment(world.clock.now(), world.clock.monotonic(), world.boot)
+
+
+def paused(world: World, what: str, remedy: str, limit: Limit | None) -> Paused:
+    """The pause that begins now."""
+    error = Paused(what, remedy)
+    error.expiry = _begun(world, limit)
+    return error
+
+
+def _begun(world: World, limit: Limit | None) -> Expiry | None:
+    return Expiry(limit, moment(world)) if limit is not None and limit.seconds else None
+
+
+def due(world: World, run: Run) -> Expiry | None:
+    """The pause of a parked run, if it is over."""
+    expiry = run.parking.expiry if run.parking is not None and run.phase is Phase.PARKED else None
+    return expiry if expiry is not None and expiry.over(moment(world)) else None
+
+
+def limit_pause(world: World, run: Run, limit: Limit) -> Run:
+    """Give a run that is parked an end, from now on, or none (0 seconds). The caller holds the lock.
+
+    Raises:
+        UsageError: it was moved on meanwhile, or can't be promoted.
+    """
+    run = world.store.run(run.id) or run
+    if run.parking is None or run.phase is not Phase.PARKED:
+        raise UsageError("It is not parked any more.", "nself deploy status shows how it goes.")
+    step = run.current()
+    if limit.then is Then.PROMOTE and (run.parking.back or step is None or not isinstance(step.effect, Judge)):
+        raise UsageError("It has no share of the traffic now, so there is no next one.", "Choose resume or abort.")
+    parking = msgspec.structs.replace(run.parking, expiry=_begun(world, limit))
+    run = msgspec.structs.replace(run, parking=parking)
+    how = f"for {format_duration(limit.seconds)}, then {limit.then}" if limit.seconds else "until somebody decides"
+    world.store.record(run, "note", "", f"parked {how}: asked by {world.user}")
+    return run
+
+
+async def wait_out(world: World, run: Run, interrupted: asyncio.Event, act: Callable[[], Awaitable[None]]) -> Run:
+    """Stay with a run whose pause has an end, until somebody decides or it is over; the run as it is then.
+
+    The lock is free meanwhile, so that any terminal can decide. `act` takes it and does what is to be done at the end.
+    What another process does with the run is waited for. `interrupted` leaves the run as it is.
+    """
+    told = False
+    while not run.ended and not interrupted.is_set():
+        if run.waits:
+            expiry = run.parking.expiry if run.parking is not None else None
+            if expiry is None:
+                break
+            left = expiry.left_s(moment(world))
+            if not left:
+                await _undisturbed(act)
+                left = POLL_S
+            world.progress(f"{expiry.then} in {format_duration(round(left))}")
+        elif world.lock.owner() is None:
+            break  # it was moved on by a process that died
+        if not told:
+            world.watcher(StepLine(WAITING, StepStatus.RUNNING))
+            told = True
+        await world.clock.sleep(POLL_S)
+        run = world.store.run(run.id) or run
+    return run
+
+
+async def _undisturbed(act: Callable[[], Awaitable[None]]) -> None:
+    """What is to be done at the end, unless another command does it already, or it waits again afterwards."""
+    try:
+        await act()
+    except (Locked, Parked):
+        return

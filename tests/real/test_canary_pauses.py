@@ -1,0 +1,80 @@
+"""Pauses of a canary that end by themselves, on the shop; and what is foretold once there was traffic."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.load import LoadProcess
+from tests.real import people
+from tests.real.stack import Stack, wait_for
+from tests.real.test_canary import CANARY, ended, under_way, users
+
+pytestmark = [pytest.mark.real, pytest.mark.alone]
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[Stack]:
+    stack = people.shop("pauses")
+    try:
+        stack.nself("init", "--yes")
+        stack.nself(*people.QUICK, SHOP_RELEASE="first")
+        yield stack
+    finally:
+        stack.remove()
+
+
+def begun(stack: Stack, release: str, *words: str) -> subprocess.Popen[str]:
+    process = stack.start_nself("--json", *CANARY, *words, SHOP_RELEASE=release)
+    under_way(stack)
+    return process
+
+
+def test_a_pause_that_is_over_goes_on_by_itself_and_traffic_is_known_then(shop: Stack) -> None:
+    unknown = shop.nself("plan", "--strategy", "canary", "--json", SHOP_RELEASE="healthy").json["forecast"]
+    assert unknown["known"] is False and len(unknown["forecasts"]) == 3
+    with LoadProcess(users(), shop.url) as load:
+        process = begun(shop, "healthy", "--soak", "8s")
+        answer = shop.nself("pause", "--for", "3s", "--then", "resume", "--json").json
+        assert answer["success"], answer
+        status, document, err = ended(process)
+        report = load.stop()
+
+    assert (status, document["verdict"], document["final_percent"]) == (0, "pass", 100), err
+    assert report.failed == 0, people.told(report)
+    assert shop.release_served() == "healthy"
+    known = shop.nself("plan", "--strategy", "canary", "--canary", "auto", "--json", SHOP_RELEASE="next").json
+    traffic = known["forecast"]["forecasts"][0]["traffic"]
+    assert known["forecast"]["known"] and 30 < traffic["per_s"] < 90 and traffic["clients"] > 50
+    first = next(step["name"] for step in known["steps"] if step["name"].startswith("Move "))
+    assert 8 <= int(first.split()[1]) <= 20  # 120 clients count once in ten seconds each
+
+
+def test_a_pause_that_is_over_takes_the_candidate_back_and_nobody_has_to_act(shop: Stack) -> None:
+    before = shop.release_served()
+    process = begun(shop, "paused", "--soak", "60s")
+    shop.nself("pause", "--for", "4s", "--then", "abort")
+    wait_for(lambda: not shop.nself("status", "--json").json["holder"], "no lock while it waits")
+    shown = shop.nself("status", "--json").json["canary"]
+    assert shown["percent"] == 50 and "then: abort" in shown["expiry"]
+    status, document, err = ended(process)
+
+    assert status == 5 and "its pause of 4s is over, and nobody decided: abort" in err
+    assert (document["final_percent"], document["rolled_back"]) == (0, True)
+    assert shop.release_served() == before
+
+
+def test_when_nobody_waits_the_next_command_does_what_was_to_be_done(shop: Stack) -> None:
+    waited = shop.deploy("planned", *people.QUICK, "--strategy", "canary", "--steps", "50:3s:pause,100", check=False)
+    assert waited.status == 7 and "paused at 50 %, as planned" in waited.err
+    assert "until about" in shop.nself("pause", "--for", "1s").out
+    over = "its pause is over"
+    wait_for(lambda: over in json.dumps(shop.nself("status", "--json").json["canary"]), "the end of the pause")
+    assert people.split(shop).endswith("-50")
+    outcome = shop.deploy("after", *people.QUICK)
+
+    assert any("nobody decided: abort" in step["detail"] for step in outcome.json["steps"])
+    assert shop.release_served() == "after"
