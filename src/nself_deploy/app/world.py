@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from nself_deploy.app.ports import (
     Clock,
@@ -26,9 +26,11 @@ from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Project, Release, Slot
 from nself_deploy.core.retention import KEEP
 from nself_deploy.core.routing import TreeSpec
-from nself_deploy.core.slo import Objective
 from nself_deploy.core.slot_records import SlotRecord
 from nself_deploy.core.state import BlueGreenState, RollbackState, StrategyState
+
+if TYPE_CHECKING:
+    from nself_deploy.core.slo import Objective
 
 
 class Store(Protocol):

@@ -39,7 +39,6 @@ from nself_deploy.core.model import Project, Slot
 from nself_deploy.core.plan import Plan, Timing
 from nself_deploy.core.retention import KEEP
 from nself_deploy.core.settings import Settings, resolve_settings
-from nself_deploy.core.slo_check import objectives_of
 from nself_deploy.errors import ConfigError, NselfError, UsageError
 
 if TYPE_CHECKING:
@@ -240,6 +239,7 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
     from nself_deploy.adapters.docker_lock import DockerLock
     from nself_deploy.adapters.docker_lock_volumes import LockVolumes
     from nself_deploy.adapters.probe import HttpProber
+    from nself_deploy.core.slo_check import objectives_of
     from nself_deploy.wiring.logs import recent_log, request_logs
 
     target = source.settings.target
