@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nself_deploy.cli.main import main
 from nself_deploy.core.extension import KEY
 from nself_deploy.core.extension_reader import read_extension
 from nself_deploy.core.model import Route
@@ -83,3 +86,26 @@ def test_objectives_of_the_command_line() -> None:
 def test_an_objective_about_requests_that_can_not_come_is_refused(text: str, what: str) -> None:
     with pytest.raises(UsageError, match=what):
         check_routes(objectives_from([text]), ROUTES)
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["--objective", "uptime"], "--objective: 'uptime' is not an objective."),
+        (["--for", "0.2s"], "--for: '0.2s' is too short."),
+        (["--for", "soon"], "--for: 'soon' is not a duration"),
+        (["--objective", "latency 99 % < 20m"], "--objective: 20m is no limit for an answer"),
+    ],
+)
+def test_a_watch_that_makes_no_sense_is_refused_at_once(
+    words: list[str], what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["deploy", "watch", "-C", str(tmp_path), *words]) == 1
+    assert f"error: {what}" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_watch_without_a_project_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["deploy", "watch", "-C", str(tmp_path), "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["success"] is False and document["error"]
