@@ -150,6 +150,7 @@ def test_a_killed_watch_goes_on_where_it_was(site: Site) -> None:
 
     before = counted(site.stack.nself("watch", "--for", "1s", "--json").json)
     watch = site.stack.start_nself("watch")
+    assert watch.stdout and watch.stdout.readline().startswith("watching availability 99.5 %, latency 99 % < 5s of web")
     for _ in range(40):
         assert site.stack.get("/cgi-bin/work")[0] == 200
     check_message(site.stack.nself("watch", check=False), 6, "watched by another process")

@@ -127,7 +127,7 @@ def told(watch: Watch, requests: Traffic) -> tuple[Alert, ...]:
     """Until something fires; what it is."""
     looked = 0.0
     for at, bad in requests:
-        watch.request(at, service="web", route="web:80", failed=bad, seconds=0.01)
+        watch.request(at, service="web", route="web:80", failed=bad, seconds=0.01, ours=at >= watch.live_since)
         if at - looked >= 1:
             looked = at
             if alerts := watch.look():
@@ -213,3 +213,21 @@ def test_an_alert_stops_when_the_errors_do() -> None:
     assert all(alert.windows.pace is Pace.SLOW for alert in watch.look())
     watch.advance(watch.now + 7 * 3600)
     assert watch.look() == ()
+
+
+def test_what_a_candidate_answered_before_is_not_what_was_wrong_before() -> None:
+    watch = Watch.begin((THREE_NINES,), 200.0)
+    for at, bad in traffic(1, 50, 200, 0.1):
+        watch.request(at, service="web", route="", failed=bad, seconds=None, ours=True)
+        watch.request(at, service="web", route="", failed=False, seconds=None, ours=False)
+    alerts = told(watch, traffic(2, 50, 100, 0.1, start=200))
+
+    assert alerts and watch.old == []
+
+
+def test_what_another_candidate_answers_does_not_count() -> None:
+    watch = Watch.begin((THREE_NINES,), 0.0)
+    for at, bad in traffic(1, 50, 100, 0.5):
+        watch.request(at, service="web", route="", failed=bad, seconds=None, ours=False)
+
+    assert watch.look() == () and watch.counts(0) == (0, 0)

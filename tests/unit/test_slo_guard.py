@@ -74,6 +74,7 @@ async def test_a_release_that_keeps_its_objectives_is_left_alone(site: Site) -> 
     end = await site.watch(20)
 
     assert site.asked == [] and end.alerts == [] and end.release == "two"
+    assert site.scene.notes == ["watching availability 99.9 %; two is live"]
     assert site.status() is Exit.OK
 
 

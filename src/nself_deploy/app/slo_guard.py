@@ -75,6 +75,8 @@ class Guard:
         clock = self._world.clock
         start, end = clock.monotonic(), self._end
         self._watch.save()
+        watched = ", ".join(objective.name for objective in self._watch.state.watch.objectives)
+        self._world.note(f"watching {watched}; {self._watch.state.release} is live")
         while True:
             if clock.monotonic() - self._kept >= KEEP_S:
                 await self._watch.keep_log()

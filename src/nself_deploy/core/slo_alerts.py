@@ -1,7 +1,7 @@
 """When an objective's error budget burns too fast, and whether that is the doing of the release that is live.
 
-A watch counts twice: all requests, whichever release answered them, and those of the live release alone. By the first
-count it knows what was wrong already when the release went live; by the second one an alert fires.
+A watch counts twice: the requests of whichever release was live when they came, and those of the live release alone.
+By the first count it knows what was wrong already when the release went live; by the second one an alert fires.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Watch(msgspec.Struct):
     live_since: float
     """When the release went live: what came before belongs to another one, and only tells what was wrong already."""
     every: list[Tally]
-    """Of all requests, whichever release answered them."""
+    """Of the release that was live at that time."""
     since: list[Tally]
     """Of the release; their times count from when it went live."""
     to_blame: list[dict[str, int]]
@@ -114,14 +114,20 @@ class Watch(msgspec.Struct):
     def request(
         self, at: float, *, service: str, route: str, failed: bool, seconds: float | None, ours: bool = True
     ) -> None:
-        """A request that was answered by the live release (`ours`) or another one, in the order of time."""
+        """A request that was answered by the live release (`ours`) or another one, in the order of time.
+
+        What it answered before it was live, as a candidate, says nothing about what was wrong without it; nor does what
+        another candidate answers now.
+        """
         self.advance(at)
+        if ours is not (at >= self.live_since):
+            return
         for number, objective in enumerate(self.objectives):
             if not objective.covers(service, route):
                 continue
             bad = objective.is_bad(failed=failed, seconds=seconds)
             self.every[number].add(at, bad=bad)
-            if ours and at >= self.live_since:
+            if ours:
                 self.since[number].add(at - self.live_since, bad=bad)
                 if bad:
                     self.to_blame[number][service] = self.to_blame[number].get(service, 0) + 1
