@@ -76,6 +76,12 @@ def test_a_new_key_stands_alone_on_stdout(say: Say) -> None:
     assert "rollback of anything in prod, without an end" in err
 
 
+def test_a_command_that_asks_for_no_key_does_not_pass_it_on_either(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NSELF_DEPLOY_KEY", WRONG)
+    say("keys", "list")
+    assert "NSELF_DEPLOY_KEY" not in os.environ
+
+
 def test_the_list_says_what_a_key_is_for_and_when_it_was_used(
     say: Say, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

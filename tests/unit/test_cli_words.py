@@ -152,6 +152,24 @@ def test_what_cannot_be_deployed_is_refused_before_anything_is_read(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--dry-run", "error: --dry-run: --dry-run does not go with --rollback; nothing was done."),
+        ("--strategy canary", "error: --strategy: --strategy does not go with --rollback"),
+        ("--keep-failed", "error: --keep-failed: --keep-failed does not go with --rollback"),
+        ("--wait 5s", "error: --wait: --wait does not go with --rollback"),
+        ("staging --env production", "error: --env: Is it staging or production?"),
+    ],
+)
+def test_a_rollback_of_one_service_refuses_what_it_would_not_heed(
+    words: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["deploy", "--rollback", "--service", "web", "-C", str(tmp_path), *words.split()]
+    assert program.main(call) == 1
+    assert said in capsys.readouterr().err
+
+
 def test_prod_needs_a_yes_where_nobody_can_be_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(["deploy", "production", "-C", str(tmp_path / "nowhere")]) == 4
     assert capsys.readouterr().err == "error: prod needs a yes.\n  -> Add --yes when nobody can be asked.\n"

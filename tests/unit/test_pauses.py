@@ -22,6 +22,8 @@ from nself_deploy.core.canary_settings import canary_of
 from nself_deploy.core.evidence import Request
 from nself_deploy.core.extension_reader import read_extension
 from nself_deploy.core.machine import Outcome, Phase, Run
+from nself_deploy.core.metrics import Condition, Metric, Reading
+from nself_deploy.core.metrics_judge import MetricsJudge
 from nself_deploy.core.model import Slot, Split
 from nself_deploy.core.pauses import Expiry, Limit, Moment, Then, ended_words
 from nself_deploy.core.plan import Timing
@@ -30,7 +32,7 @@ from nself_deploy.core.recorder import Recorder
 from nself_deploy.core.recovery import Standing, Wish, decide
 from nself_deploy.core.settings import resolve_settings
 from nself_deploy.core.times import plus_seconds
-from nself_deploy.errors import ConfigError, Locked, Parked, UsageError
+from nself_deploy.errors import ConfigError, EngineError, Locked, NselfError, Parked, UsageError
 from tests.unit.judging_scene import HALF, Scene, a_scene
 from tests.unit.plans import a_canary, a_project, a_release
 from tests.unit.test_machine_canary import FACTS, a_plan, at_step, parked_at
@@ -193,6 +195,25 @@ async def test_at_the_end_only_what_is_proved_is_promoted(seconds: float, promot
     assert [event.metadata["by"] for event in scene.events] == (["the end of its pause"] if promoted else [])
 
 
+async def test_a_metric_that_was_good_before_a_long_pause_is_no_proof_at_its_end() -> None:
+    scene = planned(Limit(600.0, Then.PROMOTE))
+    scene.run = msgspec.structs.replace(
+        scene.run, phase=Phase.PARKED, parking=machine.Parking("paused", expiry=begun(Then.PROMOTE))
+    )
+    metric = Metric("errors", "up", Condition(below=1.0), successes=1)
+    session = scene.session
+    session.metrics = MetricsJudge.begin((metric,))
+    for n in range(1800):
+        session.judge.request(request_at(n / 30, n))
+    session.metrics.measured("errors", 60.0, Reading.of(0.0))
+    judging.save(scene.world, scene.run, Recorder(session))
+    assert scene.session.metrics_pass
+
+    scene.now += 600.0
+    judging.promote_if_proved(scene.world, scene.run)
+    assert scene.session.consent is None and not scene.events
+
+
 def request_at(at_s: float, number: int) -> Request:
     """A good one; a tenth of them go to the candidate."""
     return Request(at_s, (number * 2654435761) % (1 << 32), candidate=number % 10 == 0, failed=False, share=0.1)
@@ -259,6 +280,23 @@ async def test_it_follows_what_another_command_does() -> None:
     assert (await waiting.wait()).ended and not waiting.acted
 
 
+async def test_a_run_that_ends_between_two_looks_is_seen_to_its_end() -> None:
+    """Its process writes down the end, then gives the lock back: a look in between must not take it for dead."""
+
+    def taken(waiting: Waiting) -> None:
+        waiting.run = at_step(a_plan(), "judge:50")
+
+    waiting = Waiting(paused_run(Then.RESUME), taken)
+
+    def owner() -> None:
+        waiting.run = ended(waiting.run)
+
+    world = waiting.world
+    world.lock = SimpleNamespace(owner=owner)
+
+    assert (await wait_out(world, waiting.run, asyncio.Event(), waiting.act)).ended and not waiting.acted
+
+
 async def test_it_leaves_a_run_whose_next_process_died_to_the_next_command() -> None:
     def died(waiting: Waiting) -> None:
         waiting.run = at_step(a_plan(), "judge:50")
@@ -280,14 +318,15 @@ async def test_a_pause_that_is_given_no_end_any_more_ends_the_waiting() -> None:
     assert (await Waiting(paused_run(Then.RESUME), forever).wait()).parking is not None
 
 
-async def test_when_another_command_holds_the_lock_at_the_end_it_tries_again() -> None:
+@pytest.mark.parametrize("error", [Locked("somebody else"), EngineError("it is being restarted")])
+async def test_when_the_lock_or_the_engine_can_not_be_had_at_the_end_it_tries_again(error: NselfError) -> None:
     waiting = Waiting(paused_run(Then.RESUME))
     tries: list[float] = []
 
     async def act() -> None:
         tries.append(waiting.now)
         if len(tries) < 3:
-            raise Locked("somebody else")
+            raise error
         await waiting.act()
 
     assert (await waiting.wait(act)).ended and tries == [6800.0, 6801.0, 6802.0]

@@ -54,6 +54,13 @@ def test_failed_runs_other_environments_and_forgotten_releases_do_not_count() ->
     assert prior("r4", "web", ran("r4", "gone"), ran("gone", "r1")) == "r1"
 
 
+def test_what_was_deployed_last_for_another_environment_is_left_alone() -> None:
+    history = (ran("r4", "r3"), ran("r3", "r2", target="staging"), ran("r2", "r1", target="staging"))
+    assert prior("r4", "web", *history, environment="staging") == ""
+    assert prior("r4", "web", *history) == "r3"
+    assert prior("r4", "web", ran("r4", "r1", Kind.ROLLBACK, target="local"), *history) == "r3", "no deploy"
+
+
 def test_a_version_that_was_rolled_back_from_is_the_last_choice() -> None:
     back = ran("r2", "r4", Kind.ROLLBACK)
     assert prior("r2", "web", back, *DEPLOYS) == "r1"

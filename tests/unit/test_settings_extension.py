@@ -85,6 +85,7 @@ BAD = [
     ({"override": {"word": f"{WORD} ", "header": "X-Slot"}}, "x-nself-deploy.override", "not 16 to 36 letters"),
     ({"override": {"word": 1234567890123456, "header": "X"}}, "x-nself-deploy.override.word", "'***' is not text"),
     ({"override": {"word": f"{WORD}\n", "header": "X"}}, "x-nself-deploy.override.word", "'***' has control"),
+    ({"override": WORD}, "x-nself-deploy.override", "'***' is not a mapping"),
     ({"override": {"word": WORD, "header": "X Slot"}}, "x-nself-deploy.override.header", "'X Slot' is not possible"),
     ({"override": {"word": WORD, "cookie": "a-b"}}, "x-nself-deploy.override.cookie", "'a-b' is not possible"),
     ({"subnet_pool": "10.0.0.0/30"}, "x-nself-deploy.subnet_pool", "too small"),

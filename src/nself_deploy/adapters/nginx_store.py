@@ -3,7 +3,6 @@
     tree -> trees/<version>     what nginx reads at a reload or start
     current -> splits/<name>    what nginx reads at every request
     splits/<name>/g/NN, p/NN    flag files: bucket NN (or what testers ask for) goes to green, to plain
-    splits/<name>/g/NN, p/NN    flag files: bucket NN goes to green, to plain
     splits/<name>/s/<slot>      what fails on that slot is answered by the other one
     secret, address.json        private
     log/                        nginx writes our access log here

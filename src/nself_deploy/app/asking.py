@@ -7,7 +7,7 @@ import secrets
 
 import msgspec
 
-from nself_deploy.app.judging import load, save
+from nself_deploy.app.judging import load, proved_now, save
 from nself_deploy.app.recovery import Recovered, recover
 from nself_deploy.app.runner import REQUEST_POLL_S
 from nself_deploy.app.world import World
@@ -78,7 +78,7 @@ async def promote_waiting(world: World, interrupted: asyncio.Event, *, full: boo
         )
     share = step.effect.next_percent
     recorder = Recorder(session)
-    good, evidence = recorder.proved(share), evidence_words(explained(session))
+    good, evidence = proved_now(world, recorder, share), evidence_words(explained(session))
     if not good and not reason:
         raise GateRefused(
             f"The candidate is not shown to be good enough for {share} % of the traffic.",

@@ -223,6 +223,12 @@ async def _until_known(world: World, run: Run, effect: JudgeEffect, watch: _Watc
         await world.clock.sleep(LOOK_S)
 
 
+def proved_now(world: World, recorder: Recorder, next_percent: int) -> bool:
+    """Whether a canary that waits is shown to be good enough: a metric that was good before a long pause is not."""
+    recorder.tell(lines.Time(unix_now(world) - recorder.session.began - LATE_S))
+    return recorder.proved(next_percent)
+
+
 def promote_if_proved(world: World, run: Run) -> None:
     """At the end of a pause after which it is to be promoted: it goes on at once if it is shown to be good enough."""
     step, session = run.current(), load(world, run)
@@ -232,7 +238,7 @@ def promote_if_proved(world: World, run: Run) -> None:
     if session is None or not session.percent:
         return
     recorder = Recorder(session)
-    if recorder.proved(step.effect.next_percent):
+    if proved_now(world, recorder, step.effect.next_percent):
         recorder.consent(Consent(END_OF_PAUSE))
         world.store.add_event(audit.promoted(run, END_OF_PAUSE, "", evidence_words(explained(session))))
     save(world, run, recorder)

@@ -14,7 +14,7 @@ from nself_deploy.core.effects import Judge
 from nself_deploy.core.machine import Phase, Run
 from nself_deploy.core.model import StepStatus
 from nself_deploy.core.pauses import Expiry, Limit, Moment, Then
-from nself_deploy.errors import Locked, Parked, UsageError
+from nself_deploy.errors import InfrastructureError, Locked, Parked, UsageError
 
 POLL_S = 1.0
 """How often a waiting command looks whether somebody decided."""
@@ -83,11 +83,14 @@ async def wait_out(world: World, run: Run, interrupted: asyncio.Event, act: Call
                 break
             left = expiry.left_s(moment(world))
             if not left:
-                await _undisturbed(act)
+                await _undisturbed(act, world.progress)
                 left = POLL_S
             world.progress(f"{expiry.then} in {format_duration(round(left))}")
         elif world.lock.owner() is None:
-            break  # it was moved on by a process that died
+            run = world.store.run(run.id) or run  # who worked on it may have written down its end just now
+            if not run.ended and not run.waits:
+                break  # it was moved on by a process that died
+            continue
         if not told:
             world.watcher(StepLine(WAITING, StepStatus.RUNNING))
             told = True
@@ -96,9 +99,16 @@ async def wait_out(world: World, run: Run, interrupted: asyncio.Event, act: Call
     return run
 
 
-async def _undisturbed(act: Callable[[], Awaitable[None]]) -> None:
-    """What is to be done at the end, unless another command does it already, or it waits again afterwards."""
+async def _undisturbed(act: Callable[[], Awaitable[None]], progress: Callable[[str], None]) -> None:
+    """What is to be done at the end, unless another command does it already, or it waits again afterwards.
+
+    An engine or router that is being restarted at this moment is no reason to leave users where they are: tried again.
+    """
     try:
         await act()
     except (Locked, Parked):
         return
+    except InfrastructureError as error:
+        if not error.retryable:
+            raise
+        progress(f"{error.what} Trying again.")

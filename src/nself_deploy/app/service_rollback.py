@@ -17,6 +17,7 @@ from nself_deploy.core.model import Release, Slot
 from nself_deploy.core.moments import Moment
 from nself_deploy.core.plan import Kind
 from nself_deploy.core.recovery import Wish
+from nself_deploy.core.release import image_tag
 from nself_deploy.core.rollback import STATUS, Request, RollbackUIState, ServiceRollback, key_of
 from nself_deploy.core.service_release import prior_release, version_of, with_service
 from nself_deploy.core.slot_records import live_slot
@@ -92,15 +93,21 @@ async def put_right(world: World, request: Request, interrupted: asyncio.Event) 
     return Result(found.run.plan, found.run, (found.line,)) if same else None
 
 
-def keep(world: World, found: Found) -> None:
-    """The release is on record; jobs that ran for the live one don't run again for it."""
-    if world.store.release(found.to.id) is not None:
-        return
-    world.store.save_release(found.to)
-    for job in found.to.jobs():
-        done = world.store.meta(f"job-done:{found.live.id}:{job.name}")
-        if done and version_of(found.to, job.name) == version_of(found.live, job.name):
-            world.store.set_meta(f"job-done:{found.to.id}:{job.name}", done)
+async def keep(world: World, found: Found) -> None:
+    """The release is on record, with names for its images; jobs that ran for the live one don't run again for it.
+
+    Raises:
+        EngineError: the engine can't be asked.
+    """
+    if world.store.release(found.to.id) is None:
+        world.store.save_release(found.to)
+        for job in found.to.jobs():
+            done = world.store.meta(f"job-done:{found.live.id}:{job.name}")
+            if done and version_of(found.to, job.name) == version_of(found.live, job.name):
+                world.store.set_meta(f"job-done:{found.to.id}:{job.name}", done)
+    for name, image in sorted(found.to.images.items()):
+        if await world.engine.image(image.id) is not None:  # one that is gone is pulled, or missed, later
+            await world.engine.tag(image.id, image_tag(world.project.name, name, found.to.id))
 
 
 class Attempt:
@@ -111,6 +118,12 @@ class Attempt:
         self._turn = Turn(id_, now, found.origin, found.version)
         self._found = found
         self._asked = False
+
+    def look_again(self, found: Found) -> None:
+        """What was found may be another release by now; what the breaker was asked about stays."""
+        self._found = found
+        if not self._asked:
+            self._turn = msgspec.structs.replace(self._turn, origin=found.origin, to=found.version)
 
     def begin(self, world: World, guards: BreakerStore) -> None:
         """Ask the breaker, and say that it is loading.

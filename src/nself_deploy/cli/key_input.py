@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -39,7 +38,8 @@ def read_key(key: str | None, key_file: str | None) -> str:
         UsageError: both were given, or nothing is on stdin.
         ConfigError: the file can't be used.
     """
-    variable = os.environ.pop(VARIABLE, "")
+    from nself_deploy.cli.output import emit, subject
+
     if key is not None and key_file is not None:
         raise UsageError("--key and --key-file are both there.", "Give one of them.", where="--key-file")
     if key_file is not None:
@@ -49,11 +49,9 @@ def read_key(key: str | None, key_file: str | None) -> str:
     if key == STDIN:
         return _from_stdin()
     if key is not None:
-        from nself_deploy.cli.output import emit
-
         emit(sys.stderr, f"{WARNING}\n")
         return key.strip()
-    return variable.strip()
+    return subject().key.strip()
 
 
 def _from_stdin() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from pathlib import PurePath
 
@@ -10,6 +11,7 @@ import click
 
 from nself_deploy import __version__
 from nself_deploy.cli.group import DeployGroup
+from nself_deploy.cli.key_input import VARIABLE
 from nself_deploy.errors import Exit, InfrastructureError, Interrupted, NselfError, UsageError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -66,7 +68,7 @@ def main(args: list[str]) -> int:
     """Run one command; its exit status. Whatever goes wrong ends in one message, with `--json` also in one document."""
     from nself_deploy.cli.output import Subject, error_document, lost_output, print_error, print_json
 
-    subject = Subject()
+    subject = Subject(key=os.environ.pop(VARIABLE, ""))  # before any command: what is started doesn't inherit it
     try:
         status = nself.main(args=args, prog_name="nself", standalone_mode=False, obj=subject)
         reason = lost_output()

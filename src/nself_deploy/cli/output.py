@@ -10,7 +10,7 @@ import stat
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TextIO
 
 import click
@@ -202,6 +202,8 @@ class Subject:
 
     target: str = "local"
     strategy: str = Strategy.BLUE_GREEN.value
+    key: str = field(default="", repr=False)
+    """The deploy key of the environment, taken out of it."""
 
 
 def subject() -> Subject:

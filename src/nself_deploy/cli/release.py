@@ -53,6 +53,7 @@ def run(
 ) -> int:
     """Bring the present version of the project live; with --rollback, take one service back to the version before."""
     if back:
+        _fits_rollback(options, target or "", environment, dry_run=dry_run, keep_failed=keep_failed, waits=wait_s > 0)
         from nself_deploy.cli import service_rollback
 
         given = read_key(key, key_file)
@@ -69,6 +70,22 @@ def run(
     if dry_run:
         return running.plan(flags, directory, as_json=as_json)
     return running.deploy(flags, directory, as_json=as_json, yes=yes, keep_failed=keep_failed, wait_s=wait_s)
+
+
+def _fits_rollback(
+    options: dict[str, Any], target: str, environment: str, *, dry_run: bool, keep_failed: bool, waits: bool
+) -> None:
+    """Refuse what a rollback of one service would not heed: above all, it can't be tried without doing it."""
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
+    flags = (("--dry-run", dry_run), ("--keep-failed", keep_failed), ("--wait", waits))
+    given += [word for word, is_given in flags if is_given]
+    if given:
+        remedy = "Leave it out; nself deploy keys check tries a key without doing anything."
+        raise UsageError(f"{given[0]} does not go with --rollback; nothing was done.", remedy, where=given[0])
+    from nself_deploy.core.settings import TARGETS
+
+    if target and environment and TARGETS.get(target, target) != TARGETS.get(environment, environment):
+        raise UsageError(f"Is it {target} or {environment}?", "Name the environment once, with --env.", where="--env")
 
 
 @click.command(short_help="Show what a deploy would do, and why.")

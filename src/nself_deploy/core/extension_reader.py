@@ -118,8 +118,8 @@ def _refuse_control_characters(value: object, path: KeyPath, locate: Locate) -> 
 
 
 def _masked(value: object, path: Sequence[str | int]) -> object:
-    """The value as an error may repeat it: testers' word stays theirs."""
-    return "***" if path and path[-1] == "word" else value
+    """The value as an error may repeat it: testers' word stays theirs, also where it stands in place of `override`."""
+    return "***" if path and path[-1] in ("word", "override") else value
 
 
 def unescape(value: Any) -> Any:

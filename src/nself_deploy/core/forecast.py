@@ -1,8 +1,8 @@
 """Before a canary: how long it will take and what it can see, at the traffic that there is. No simulation.
 
-Evidence and proof are taken to grow at their mean pace. That gives about the median of what happens, within two fifths
-of it or a second: half of all canaries take longer. Clients are taken to be independent, and only errors are foreseen,
-not times.
+Evidence and proof are taken to grow at their mean pace. That gives about the median of what happens, mostly within two
+fifths of it or a second (a slow proof at a live error rate may take longer): half of all canaries take longer. Clients
+are taken to be independent, and only errors are foreseen, not times.
 """
 
 from __future__ import annotations

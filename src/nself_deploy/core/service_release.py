@@ -29,7 +29,8 @@ def prior_release(
 ) -> Release | None:
     """The newest release before, in this environment, that has another version of the service; None without one.
 
-    One that was rolled back from is taken only when there is no other.
+    One that was rolled back from is taken only when there is no other. What was deployed last must have been for this
+    environment: a key for staging changes nothing that is live for prod.
 
     Args:
         live: what runs.
@@ -39,8 +40,12 @@ def prior_release(
         release: gives a release by id.
     """
     now, left, bad = version_of(live, service), set[str](), None
-    for run in history:
-        if run.outcome is not Outcome.DONE or run.plan.target != environment or not run.plan.previous_release:
+    runs = [run for run in history if run.outcome is Outcome.DONE]
+    deploys = (run for run in runs if run.plan.kind is Kind.DEPLOY)
+    if (last := next(deploys, None)) is not None and last.plan.target != environment:
+        return None
+    for run in runs:
+        if run.plan.target != environment or not run.plan.previous_release:
             continue
         found = release(run.plan.previous_release)
         version = version_of(found, service) if found else ""

@@ -180,7 +180,7 @@ class _Rollback:
                 if result is not None:
                     return result, str(world.root)
                 found = self._find(world)
-                use_case.keep(world, found)
+                await use_case.keep(world, found)
                 result = await deploy.rollback(
                     world, opened.timing, settings.target, self._told.stop, self._begin(world, found),
                     to=found.to.id, cause=self._cause,
@@ -204,6 +204,7 @@ class _Rollback:
         if self._attempt is None:
             self._attempt = use_case.Attempt(self._request, found, moment(), self._id)
         attempt = self._attempt
+        attempt.look_again(found)
 
         def begin(_plan: Plan) -> None:
             try:
