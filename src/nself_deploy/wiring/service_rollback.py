@@ -65,21 +65,22 @@ class _Ended(Exception):
         self.outcome = outcome
 
 
-async def execute(directory: str, request: Request, key: str | None, told: Told) -> Outcome:
+async def execute(directory: str, request: Request, key: str, told: Told, *, own: bool = False) -> Outcome:
     """Roll back a service. What fails is in the outcome; nothing is raised but for wrong use.
 
     Args:
         directory: the project's.
         request: what is asked for.
-        key: a deploy key; None when this machine's own user asks, who may go back without one.
+        key: a deploy key.
         told: who is told what goes on.
+        own: this machine's own user asks, by a watch: who may go back by hand needs no key.
 
     Raises:
         UsageError: a variable is wrong.
     """
     clock = wiring.clock()
     start = clock.monotonic()
-    rollback = _Rollback(directory, request, key, told)
+    rollback = _Rollback(directory, request, key, told, allowed=own)
     outcome = await rollback.run()
     took = round((clock.monotonic() - start) * 1000)
     outcome.state = msgspec.structs.replace(outcome.state, duration_ms=took, at=clock.now())
@@ -89,14 +90,14 @@ async def execute(directory: str, request: Request, key: str | None, told: Told)
 
 
 class _Rollback:
-    def __init__(self, directory: str, request: Request, key: str | None, told: Told) -> None:
+    def __init__(self, directory: str, request: Request, key: str, told: Told, *, allowed: bool) -> None:
         self._directory = directory
         self._request = request
         self._key = key
         self._told = told
         self._flags: dict[str, object] = {"target": request.environment}
         self._key_name = ""
-        self._allowed = key is None
+        self._allowed = allowed
         self._id = f"r{secrets.token_hex(8)}"
         self._attempt: use_case.Attempt | None = None
 
@@ -138,7 +139,7 @@ class _Rollback:
         return Outcome(state, result, result.run.failure.remedy if result.run.failure else "", root=root)
 
     def _authorize(self) -> None:
-        if self._allowed or self._key is None:
+        if self._allowed:
             return
         with contextlib.closing(_journal(self._directory)) as store:
             request = self._request

@@ -52,7 +52,7 @@ async def watch(directory: str, texts: Sequence[str], seconds: float | None, tol
         rollbacks: list[Outcome] = []
 
         async def roll_back(request: Request) -> ServiceRollback:
-            outcome = await execute(str(world.root), request, None, told)
+            outcome = await execute(str(world.root), request, "", told, own=True)
             rollbacks.append(outcome)
             if outcome.result is not None and not outcome.state.error:
                 wiring.schedule_expiry(outcome.result.plan, outcome.root)
