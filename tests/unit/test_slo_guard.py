@@ -6,16 +6,18 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from nself_deploy.adapters.watch_lock import WatchLock
 from nself_deploy.app import baking, judging
+from nself_deploy.app.service_rollback import look, note
 from nself_deploy.app.slo_guard import AGAIN_S, End, Guard
 from nself_deploy.app.slo_watch import SloWatch, bake_key
 from nself_deploy.cli.watched import document_of, status_of
 from nself_deploy.core.effects import Bake
 from nself_deploy.core.model import Slot
-from nself_deploy.core.plan import Kind
+from nself_deploy.core.plan import Cause, Kind
 from nself_deploy.core.rollback import STATUS, Request, RollbackUIState, ServiceRollback
 from nself_deploy.core.slo import availability
 from nself_deploy.errors import Exit, Locked, Unhealthy
@@ -206,3 +208,29 @@ async def test_a_bake_whose_objectives_are_kept_goes_on_to_its_end(site: Site) -
     site.scene.world.objectives = THREE_NINES
 
     assert (await baking.bake(site.scene.world, run, Bake(Slot.BLUE, 20.0))).startswith("over; 0 of ")
+
+
+def test_the_whole_release_goes_back_and_not_one_service_of_it(site: Site) -> None:
+    site.scene.deploy("three", web="three", api="three")
+    whole = look(site.scene.world, Request("web", "local", whole=True))
+    single = look(site.scene.world, Request("web", "local"))
+
+    assert whole is not None and whole.to.id == "two"
+    assert single is not None and single.to.images["api"].id == "sha256:three"
+
+
+async def test_the_audit_trail_has_reason_and_evidence_of_a_rollback(site: Site) -> None:
+    site.scene.wrong = {"two": 0.5}
+    await site.watch(60)
+    [(_, request)] = site.asked
+    scene = site.scene
+    scene.deploy("four", web="four")
+    plan = scene.journal.history(1)[0].plan
+    cause = Cause(request.service, request.reason, evidence=request.evidence)
+    scene.perform(msgspec.structs.replace(plan, kind=Kind.ROLLBACK, cause=cause))
+    note(scene.journal, request, "refused", "the breaker is open", "")
+    refused, done = scene.journal.events(2)
+
+    assert (done.service, done.reason) == ("web", request.reason)
+    assert done.metadata["evidence"] == refused.metadata["evidence"] == list(request.evidence)
+    assert "key" not in done.metadata and "key" not in refused.metadata

@@ -112,6 +112,7 @@ class Guard:
             self._helpless("the live release came back after another one: nothing is left that was changed last")
             return False
         state = end.state = await self._roll_back(order(self._watch, fast, run))
+        await self._watch.keep_log()  # it may have taken minutes, after which a watch counts as gone
         self._note(state, fast)
         if state.exit_status in AGAIN:
             self._next_try, self._wait_s = now + self._wait_s, min(2 * self._wait_s, LONGEST_AGAIN_S)
