@@ -33,7 +33,7 @@ def datasette() -> Iterator[Stack]:
 def readers() -> LoadMix:
     """People who look at tables, and programs that read them."""
     return LoadMix(
-        rate=30,
+        rate=15,
         limits=Limits(duration_s=400, requests=20_000),
         streams=(
             Stream(Kind.GET, ROWS, share=0.5, name="rows", expect_text="Neptune"),

@@ -25,7 +25,8 @@ from nself_deploy.core.machine import Outcome, Phase, Run
 from nself_deploy.core.metrics import Condition, Metric, Reading
 from nself_deploy.core.metrics_judge import MetricsJudge
 from nself_deploy.core.model import Slot, Split
-from nself_deploy.core.pauses import Expiry, Limit, Moment, Then, ended_words
+from nself_deploy.core.moments import Moment
+from nself_deploy.core.pauses import Expiry, Limit, Then, ended_words
 from nself_deploy.core.plan import Timing
 from nself_deploy.core.plan_canary import Stage, plan_canary
 from nself_deploy.core.recorder import Recorder
@@ -41,7 +42,7 @@ NOON = "2026-11-27T12:00:00Z"
 
 
 def at(wall_s: float, steady: float, boot: str = "one") -> Moment:
-    return Moment(plus_seconds(NOON, wall_s), steady, boot)
+    return Moment(plus_seconds(NOON, wall_s), boot, steady)
 
 
 def begun(then: Then, seconds: float = 1800.0) -> Expiry:
@@ -76,9 +77,9 @@ def test_after_another_boot_taking_back_goes_by_the_wall_clock() -> None:
 @given(st.floats(1.0, 1e6), st.floats(0.0, 1e6), st.integers(-(10**7), 10**7), st.booleans())
 def test_nothing_goes_on_earlier_than_asked(seconds: float, really: float, set_by: int, same_boot: bool) -> None:
     """Whatever the clock is set to: the machine has run, or been down and run, for `really` seconds."""
-    expiry = Expiry(Limit(seconds, Then.PROMOTE), Moment(NOON, 100.0, "one"))
+    expiry = Expiry(Limit(seconds, Then.PROMOTE), Moment(NOON, "one", 100.0))
     steady = 100.0 + really if same_boot else really
-    now = Moment(plus_seconds(NOON, really + set_by), steady, "one" if same_boot else "two")
+    now = Moment(plus_seconds(NOON, really + set_by), "one" if same_boot else "two", steady)
 
     if really < seconds - 1.0:
         assert not expiry.over(now)

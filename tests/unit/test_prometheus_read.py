@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nself_deploy.adapters.prometheus_read import MAX_WORDS, read_answer
+from nself_deploy.adapters.prometheus_read import MAX_WORDS, plain, read_answer, veiled
 from nself_deploy.core.metrics import Outcome, Reading
 
 
@@ -84,3 +84,12 @@ def test_no_result_is_too_odd(kind: str, result: Any) -> None:
     reading = read_answer(200, answer(kind, result))
 
     assert (reading.outcome is Outcome.VALUE) is (reading.value is not None)
+
+
+@pytest.mark.parametrize("before", range(MAX_WORDS - 24, MAX_WORDS + 2))
+def test_a_secret_that_is_repeated_is_never_shown_not_even_a_part_of_it(before: int) -> None:
+    secret = "tell-nobody  of-this"
+    shown = veiled(plain("x" * before + secret + " and more"), (secret, ""))
+
+    assert not any(secret[n : n + 5] in shown for n in range(len(secret) - 4)), shown
+    assert shown.startswith("x" * min(before, MAX_WORDS))

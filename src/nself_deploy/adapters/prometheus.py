@@ -13,7 +13,7 @@ import stat
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from nself_deploy.adapters.prometheus_read import plain, read_answer
+from nself_deploy.adapters.prometheus_read import plain, read_answer, veiled
 from nself_deploy.core.metrics import Outcome, Prometheus, Reading
 from nself_deploy.errors import ConfigError
 
@@ -58,9 +58,7 @@ class PrometheusMetrics:
         reading = await self._query(query, headers, trust)
         if reading.outcome not in (Outcome.ERROR, Outcome.WRONG):
             return reading
-        detail = reading.detail
-        for word in (header.partition(" ")[2], secret):  # should the other side have repeated them
-            detail = detail.replace(word, "***") if word else detail
+        detail = veiled(reading.detail, (header.partition(" ")[2], secret))  # should the other side have repeated them
         return Reading(reading.outcome, None, f"{self._keys.url}: {detail}")
 
     async def _query(self, query: str, headers: dict[str, str], trust: ssl.SSLContext | bool) -> Reading:

@@ -9,6 +9,7 @@ import msgspec
 from nself_deploy.core.metrics import Reading
 
 MAX_WORDS = 300
+VEIL = "***"
 OK = 200
 _WANTED = "and one number is wanted"
 
@@ -79,3 +80,13 @@ def _number(pair: object) -> Reading:
 def plain(text: str) -> str:
     """The beginning of a text, printable and on one line."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:MAX_WORDS]
+
+
+def veiled(text: str, secrets: tuple[str, ...]) -> str:
+    """A text that `plain` made, without these secrets: whole, folded, or cut off at its end."""
+    for secret in secrets:
+        for word in {secret, " ".join(secret.split())} - {""}:
+            text = text.replace(word, VEIL)
+            tail = next((n for n in range(min(len(word), len(text)), 3, -1) if text.endswith(word[:n])), 0)
+            text = text[: len(text) - tail] + VEIL if tail else text
+    return text

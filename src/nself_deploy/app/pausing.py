@@ -13,7 +13,8 @@ from nself_deploy.core.durations import format_duration
 from nself_deploy.core.effects import Judge
 from nself_deploy.core.machine import Phase, Run
 from nself_deploy.core.model import StepStatus
-from nself_deploy.core.pauses import Expiry, Limit, Moment, Then
+from nself_deploy.core.moments import Moment
+from nself_deploy.core.pauses import Expiry, Limit, Then
 from nself_deploy.errors import InfrastructureError, Locked, Parked, UsageError
 
 POLL_S = 1.0
@@ -30,7 +31,7 @@ class Paused(Parked):
 
 def moment(world: World) -> Moment:
     """Now."""
-    return Moment(world.clock.now(), world.clock.monotonic(), world.boot)
+    return Moment(world.clock.now(), world.boot, world.clock.monotonic())
 
 
 def paused(world: World, what: str, remedy: str, limit: Limit | None) -> Paused:

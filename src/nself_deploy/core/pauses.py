@@ -12,7 +12,8 @@ from enum import StrEnum
 import msgspec
 
 from nself_deploy.core.durations import format_duration
-from nself_deploy.core.times import plus_seconds, seconds_between
+from nself_deploy.core.moments import Moment, elapsed_s
+from nself_deploy.core.times import plus_seconds
 
 
 class Then(StrEnum):
@@ -24,17 +25,6 @@ class Then(StrEnum):
     """It is judged on, and gets more when it is shown to be good enough."""
     PROMOTE = "promote"
     """It gets its next share at once if it is shown to be good enough for that, else it is judged on."""
-
-
-class Moment(msgspec.Struct, frozen=True):
-    """A moment by the clocks of this machine."""
-
-    wall: str
-    """UTC, RFC 3339."""
-    steady: float
-    """Seconds since the machine was started; nobody can set it."""
-    boot: str
-    """A word for this start of the machine; empty where there is none."""
 
 
 class Limit(msgspec.Struct, frozen=True):
@@ -57,12 +47,9 @@ class Expiry(msgspec.Struct, frozen=True):
 
     def left_s(self, now: Moment) -> float:
         """Seconds that are left of it; none when it is over."""
-        if self.began.boot and now.boot == self.began.boot:
-            passed = now.steady - self.began.steady
-        else:
-            passed = seconds_between(self.began.wall, now.wall)
-            if self.then is not Then.ABORT:
-                passed = min(passed, now.steady)
+        passed = elapsed_s(self.began, now)
+        if now.boot != self.began.boot and self.then is not Then.ABORT:
+            passed = min(passed, now.uptime_s)
         return max(0.0, self.limit.seconds - passed)
 
     def over(self, now: Moment) -> bool:
@@ -75,7 +62,7 @@ class Expiry(msgspec.Struct, frozen=True):
         if not left:
             return f"its pause is over: the next command that changes things will {self.then} it"
         about = format_duration(max(1.0, float(round(left))))
-        return f"until about {plus_seconds(now.wall, left)} (in {about}), then: {self.then}"
+        return f"until about {plus_seconds(now.at, left)} (in {about}), then: {self.then}"
 
 
 def ended_words(expiry: Expiry) -> str:
