@@ -4,7 +4,8 @@ RATE ?= 300
 N ?= 10000
 PYTHON := .venv/bin/python
 
-.PHONY: help setup check format unit test demo soak canaries crash audit-drill simulate verdicts bench clean distclean
+.PHONY: help setup check format unit test demo slo-drill soak canaries crash audit-drill simulate verdicts bench clean \
+	distclean
 
 help:
 	@echo "make setup   the Python environment in .venv, with pinned packages"
@@ -14,6 +15,7 @@ help:
 	@echo "make format  put the code into the project's style"
 	@echo "make demo    the example shop, deployed and rolled back under load (three minutes)"
 	@echo "make soak    many deploys in a row under load: DEPLOYS=$(DEPLOYS) RATE=$(RATE)"
+	@echo "make slo-drill  a release that fails later on, found by its objectives and rolled back under load"
 	@echo "make canaries  real canaries under load: healthy ones, and ones that fail, hang, crash or are late"
 	@echo "make crash   SIGKILL before and after every effect of every kind of run, under load"
 	@echo "make audit-drill  10,000 audit events while PostgreSQL and who delivers to it are killed 30 times each"
@@ -49,6 +51,9 @@ test: check
 
 demo: setup
 	tools/with-engine $(PYTHON) -m tests.load.demo
+
+slo-drill: setup
+	tools/with-engine $(PYTHON) -m tests.load.slo_drill
 
 soak: setup
 	tools/with-engine $(PYTHON) -m tests.load.soak --deploys $(DEPLOYS) --rate $(RATE)

@@ -25,6 +25,8 @@ from nself_deploy.core.replay import Difference
 from nself_deploy.core.rollback import RollbackDocument, RollbackUIState, ServiceRollback
 from nself_deploy.core.settings import _KINDS, KNOWN_TARGETS
 from nself_deploy.core.state import BlueGreenState, RollbackState, StrategyState
+from nself_deploy.core.watch_document import AlertLine as WatchedAlert
+from nself_deploy.core.watch_document import ObjectiveLine, WatchDocument
 from nself_deploy.core.web import AlertLine, ServedLine
 from nself_deploy.errors import Exit
 from tests.unit.house import ROOT, files, shown
@@ -141,6 +143,9 @@ def test_every_variable_of_a_setting_is_documented() -> None:
             "The rollback document",
             [k for k in RollbackDocument.__struct_fields__ if k not in Document.__struct_fields__],
         ),
+        ("The watch document", [k for k in WatchDocument.__struct_fields__ if k not in Document.__struct_fields__]),
+        ("An objective", ObjectiveLine.__struct_fields__),
+        ("An alert", WatchedAlert.__struct_fields__),
         ("The plan document", [k for k in PlanDocument.__struct_fields__ if k not in Document.__struct_fields__]),
     ],
 )

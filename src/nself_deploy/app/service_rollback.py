@@ -70,8 +70,8 @@ def look(world: World, request: Request) -> Found | None:
     prior = prior_release(live, request.service, request.environment, runs, world.store.release)
     if prior is None:
         return None
-    version = version_of(prior, request.service)
-    to = with_service(live, prior, request.service, world.clock.now(), world.user)
+    version, now = version_of(prior, request.service), world.clock.now()
+    to = prior if request.whole else with_service(live, prior, request.service, now, world.user)
     to = world.store.release_by_fingerprint(to.fingerprint) or to
     return Found(live, to, version_of(live, request.service), version, _since(world, request.service, version, runs))
 
@@ -229,6 +229,9 @@ def note(store: Store, request: Request, outcome: str, error: str, key: str) -> 
         service=request.service,
         reason=request.reason,
         error=error,
-        metadata={"key": key} if key else {},
+        metadata={
+            **({"key": key} if key else {}),
+            **({"evidence": list(request.evidence)} if request.evidence else {}),
+        },
     )
     return store.add_event(event).id

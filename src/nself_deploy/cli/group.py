@@ -75,6 +75,7 @@ class DeployGroup(click.Group):
         "resume": "nself_deploy.cli.release:resume",
         "abort": "nself_deploy.cli.release:abort",
         "doctor": "nself_deploy.cli.doctor:doctor",
+        "watch": "nself_deploy.cli.watching:watch",
         "keys": "nself_deploy.cli.keys:keys",
         "breaker": "nself_deploy.cli.breaker:breaker",
         "serve": "nself_deploy.cli.serving:serve",

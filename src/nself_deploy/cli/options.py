@@ -46,8 +46,8 @@ GUARD_WORDS = ("--env", "--service", "--action", "--expires", "--overlap", "--ke
 def value_options() -> frozenset[str]:
     """Words that are followed by a value, in any command."""
     words = {word for word, *_ in (*DEPLOY_OPTIONS, *CANARY_OPTIONS)}
-    others = {"-C", "--to", "--limit", "--wait", "--noted", "--reason", "--max-retries", "--for", "--then"}
-    return frozenset(words | others | {*GUARD_WORDS, *DELIVERY_WORDS, *SERVE_WORDS})
+    others = ["-C", "--to", "--limit", "--wait", "--noted", "--reason", "--max-retries", "--for", "--then"]
+    return frozenset({*words, *others, "--objective", *GUARD_WORDS, *DELIVERY_WORDS, *SERVE_WORDS})
 
 
 def deploy_options(command: F) -> F:

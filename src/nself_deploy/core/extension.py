@@ -207,6 +207,19 @@ class AlertKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
 
 
+class SloKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A service level objective, which `watch` and a bake go by: one of `availability` and `latency`."""
+
+    availability: Annotated[
+        float | str | None, _text("The percentage of requests that must not fail.", examples=[99.9])
+    ] = None
+    latency: Annotated[
+        str | None, _text("The percentage of answers that must take no longer.", examples=["99 % < 300ms"])
+    ] = None
+    service: Annotated[str, _text("Of requests to this service only; default: of all.")] = ""
+    route: Annotated[str, _text("Of this route only, as `plan` shows it.", examples=["web:8000"])] = ""
+
+
 class ProjectKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`x-nself-deploy` at the top level: settings of the whole project. Everything may be left out."""
 
@@ -255,6 +268,9 @@ class ProjectKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     analysis: Annotated[AnalysisKeys | None, _text("How a canary is judged.")] = None
     breaker: Annotated[BreakerKeys | None, _text("When rollbacks that go in circles are stopped.")] = None
     alerts: Annotated[AlertKeys | None, _text("What alerts say which service is to be rolled back.")] = None
+    slo: Annotated[
+        tuple[SloKeys, ...], _text("Service level objectives: a release that burns their error budget is rolled back.")
+    ] = ()
     sticky: (
         Annotated[
             str,

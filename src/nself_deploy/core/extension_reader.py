@@ -27,6 +27,7 @@ from nself_deploy.core.extension import (
 )
 from nself_deploy.core.key_places import KeyPath, Locate, nowhere, where
 from nself_deploy.core.metrics_check import check_metrics
+from nself_deploy.core.slo_check import check_slo
 from nself_deploy.errors import ConfigError
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -40,6 +41,7 @@ def read_extension(model: Mapping[str, Any], locate: Locate = nowhere) -> Extens
     """
     project = _read(ProjectKeys, model.get(KEY), (KEY,), locate)
     _check_project(project, locate)
+    check_slo(project.slo, tuple(model.get("services") or {}), (KEY, "slo"), locate)
     services: dict[str, ServiceKeys] = {}
     for name, config in (model.get("services") or {}).items():
         if isinstance(config, Mapping) and KEY in config:

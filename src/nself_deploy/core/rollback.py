@@ -42,6 +42,10 @@ class Request(msgspec.Struct, frozen=True):
     reason: str = ""
     max_retries: int = 1
     """How often it is tried again after it failed."""
+    whole: bool = False
+    """The whole release goes back, not this service alone."""
+    evidence: tuple[str, ...] = ()
+    """What the reason rests on, for the audit trail."""
 
 
 class ServiceRollback(msgspec.Struct, frozen=True):

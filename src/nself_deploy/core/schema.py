@@ -133,6 +133,7 @@ def _chapters() -> Iterator[tuple[type[msgspec.Struct], str]]:
         "OverrideKeys": "override",
         "BreakerKeys": "breaker",
         "AlertKeys": "alerts",
+        "SloKeys": "slo[]",
     }
     for kind in dict.fromkeys(_structs(ProjectKeys)):
         yield kind, f"`{KEY}.{names[kind.__name__]}`"

@@ -264,6 +264,7 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
     from nself_deploy.adapters.docker_lock import DockerLock
     from nself_deploy.adapters.docker_lock_volumes import LockVolumes
     from nself_deploy.adapters.probe import HttpProber
+    from nself_deploy.core.slo_check import objectives_of
     from nself_deploy.wiring.logs import recent_log, request_logs
 
     target = source.settings.target
@@ -288,6 +289,7 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
         boot=boot_id(),
         metrics=_metrics(source, root),
         judge_records=RecordFiles(root),
+        objectives=objectives_of(source.extension.project.slo),
         keep_releases=source.extension.project.keep_releases or KEEP,
     )
 

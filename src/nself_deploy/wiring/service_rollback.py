@@ -47,10 +47,12 @@ class Told:
 
 @dataclass(frozen=True)
 class By:
-    """Who asks for it, when that is not the user of this process."""
+    """Who asks for it, when that is not the user of this process with a key."""
 
     source: str = ""
     """Where the key came from; empty: from this process's user."""
+    own: bool = False
+    """This machine's own user asks, by a watch: who may go back by hand needs no key."""
     unwanted: Callable[[Journal], str] = lambda store: ""
     """Asked under the lock, before anything is changed: why it is not wanted any more; empty when it is."""
 
@@ -82,6 +84,13 @@ class _Ended(Exception):
 async def execute(directory: str, request: Request, key: str, told: Told, by: By | None = None) -> Outcome:
     """Roll back a service. What fails is in the outcome; nothing is raised but for wrong use.
 
+    Args:
+        directory: the project's.
+        request: what is asked for.
+        key: a deploy key.
+        told: who is told what goes on.
+        by: who asks, when that is not the user of this process with a key.
+
     Raises:
         UsageError: a variable is wrong.
     """
@@ -105,6 +114,7 @@ class _Rollback:
         self._told = told
         self._flags: dict[str, object] = {"target": request.environment}
         self._key_name = ""
+        self._allowed = by.own
         self._id = f"r{secrets.token_hex(8)}"
         self._attempt: use_case.Attempt | None = None
 
@@ -127,7 +137,7 @@ class _Rollback:
     def keep(self, outcome: Outcome) -> None:
         """For other processes, and for the audit trail, when it was more than a question that was turned away."""
         root, state = journal_root(self._directory), outcome.state
-        if root is None or not self._key_name or outcome.unwanted or state.ui_state is RollbackUIState.LOADING:
+        if root is None or not self._allowed or outcome.unwanted or state.ui_state is RollbackUIState.LOADING:
             return
         with contextlib.closing(wiring.open_journal(root)) as store:
             if not state.audit_event_id and store.unfinished() is None:  # a run's end is an event by itself
@@ -146,7 +156,7 @@ class _Rollback:
         return Outcome(state, result, result.run.failure.remedy if result.run.failure else "", root=root)
 
     def _authorize(self) -> None:
-        if self._key_name:
+        if self._allowed:
             return
         with contextlib.closing(_journal(self._directory)) as store:
             request, source = self._request, self._by.source or wiring.actor()
@@ -156,7 +166,7 @@ class _Rollback:
         if isinstance(answer, Denied):
             state = self._state(RollbackUIState(answer.ui_state), answer.what)
             raise _Ended(Outcome(state, remedy=answer.remedy, denied=answer))
-        self._key_name = answer.name
+        self._key_name, self._allowed = answer.name, True
         if answer.warning:
             self._told.note(answer.warning)
 
@@ -262,7 +272,7 @@ class _Rollback:
 
     @property
     def _cause(self) -> Cause:
-        return Cause(self._request.service, self._request.reason, self._key_name)
+        return Cause(self._request.service, self._request.reason, self._key_name, self._request.evidence)
 
 
 def read_state(directory: str, request: Request) -> ServiceRollback | None:

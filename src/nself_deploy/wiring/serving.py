@@ -66,7 +66,7 @@ class ProjectDesk:
             return "; ".join(words for _, words in found.values()) if len(found) == len({a.id for a in alerts}) else ""
 
         def run() -> Ended:
-            by = service_rollback.By(source, unwanted)
+            by = service_rollback.By(source, unwanted=unwanted)
             return asyncio.run(self._roll_back(request, key, by))
 
         task = asyncio.get_running_loop().run_in_executor(self._work, run)
