@@ -31,6 +31,7 @@ from nself_deploy.core.alerts import (
 from nself_deploy.core.durations import Duration
 from nself_deploy.core.extension import AlertKeys, Environment
 from nself_deploy.core.machine import Outcome, Phase, Run, new_run
+from nself_deploy.core.rollback import REASON_LIMIT, checked_reason
 from nself_deploy.core.times import parse, plus_seconds
 from nself_deploy.errors import UsageError
 from tests.unit.serving_scene import a_way_back, an_alert, notification
@@ -211,6 +212,14 @@ def test_a_reason_names_a_few_and_counts_the_rest() -> None:
 
     assert reason_of(found).count("[") == 5 and reason_of(found).endswith("and 4 more")
     assert len(reason_of(found)) < 1000
+
+
+def test_a_reason_has_the_marks_of_all_that_it_names_and_is_never_too_long() -> None:
+    labels = {"alertname": "n" * 300}
+    found = [Alert("f" * 63 + str(n), f"2026-11-27T02:02:0{n}.000000Z", True, labels, "s" * 200) for n in range(5)]
+
+    assert all(alert.mark in reason_of(found) for alert in found)
+    assert len(reason_of(found)) == REASON_LIMIT == len(checked_reason(reason_of(found)))
 
 
 @given(st.lists(st.lists(st.integers(0, 20), max_size=8), max_size=20))

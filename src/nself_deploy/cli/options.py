@@ -33,6 +33,8 @@ CANARY_OPTIONS = (
 """Word, setting, placeholder, help. TIME is a number with its unit: 500ms, 90s, 5m, 1h30m; without a unit, seconds."""
 
 
+REASON_HELP = "Why, in at most 1,000 characters; kept in the audit trail."
+
 DELIVERY_WORDS = ("--postgres", "--webhook", "--secret-file", "--account", "--name", "--sink")
 """Words of commands about the delivery of the audit trail that are followed by a value."""
 
@@ -71,7 +73,7 @@ def service_rollback_options(command: F) -> F:
     for option in (
         click.option("--max-retries", default=0, metavar="N", type=int, help="Tries after the first one failed [1]."),
         click.option("--env", "environment", default="", metavar="NAME", help="Where it was deployed to [prod]."),
-        click.option("--reason", default="", metavar="TEXT", help="Why; kept in the audit trail."),
+        click.option("--reason", default="", metavar="TEXT", help=REASON_HELP),
         click.option("--service", default="", metavar="SERVICE", help="The service that is rolled back."),
         click.option("--rollback", "back", is_flag=True, help="Take one service back to the version before."),
     ):

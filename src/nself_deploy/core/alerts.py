@@ -15,6 +15,7 @@ import msgspec
 
 from nself_deploy.core.extension import AlertKeys
 from nself_deploy.core.machine import Outcome, Run
+from nself_deploy.core.rollback import REASON_LIMIT
 from nself_deploy.core.times import seconds_between
 from nself_deploy.errors import UsageError
 
@@ -27,7 +28,7 @@ ECHO_S = 900.0
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:\.(\d{1,12}))?([Zz]|[+-]\d\d:\d\d)")
 _FINGERPRINT = re.compile(r"[0-9a-zA-Z]{1,64}")
-_NAME_CHARS, _SUMMARY_CHARS = 100, 200
+_NAME_CHARS, _SUMMARY_CHARS = 80, 200  # so that the marks of all that are named are in a reason
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -222,7 +223,7 @@ def reason_of(alerts: list[Alert]) -> str:
     named = "; ".join(f"{alert.name} {alert.mark}" for alert in alerts[:NAMED])
     more = f" and {len(alerts) - NAMED} more" if len(alerts) > NAMED else ""
     summary = f": {alerts[0].summary}" if alerts[0].summary else ""
-    return f"alertmanager: {named}{more}{summary}"
+    return f"alertmanager: {named}{more}{summary}"[:REASON_LIMIT].rstrip()
 
 
 def remembered(known: list[Heard], new: list[Heard], limit: int) -> list[Heard]:
