@@ -123,7 +123,7 @@ def test_a_release_that_fails_later_is_rolled_back_with_reason_and_evidence(site
     assert watch.returncode == 5, out + err
     assert (document["ui_state"], document["rolled_back"], document["success"]) == ("populated", True, False)
     assert site.served == "one" and set(answers) == {200, 500}
-    assert document["alerts"][-1]["pace"] == "fast"
+    assert "fast" in {alert["pace"] for alert in document["alerts"]}  # a slow one may fire beside it
     (event,) = (e for e in stack.nself("audit", "list", "--json").json if e["id"] == document["audit_event_id"])
     assert event["reason"].startswith("slo-watcher: availability 99.5 % burn ")
     assert (event["service"], event["outcome"]) == ("web", "done")

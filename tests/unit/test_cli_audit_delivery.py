@@ -22,7 +22,7 @@ from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.rollback import Request
 from nself_deploy.errors import StateFileError
 from nself_deploy.wiring import delivery
-from nself_deploy.wiring.service_rollback import Told, _Ended, _Rollback
+from nself_deploy.wiring.service_rollback import By, Told, _Ended, _Rollback
 from tests.unit.http_receiver import LIMIT_S, Receiver, receiver
 
 Said = tuple[int, str, str]
@@ -334,10 +334,10 @@ def test_a_rollback_with_a_good_key_starts_nobody_before_users_are_back(
     say("init", "--webhook", server.url)
     request = Request("web", "prod", "", 0)
     started.clear()
-    _Rollback(str(project), request, key, Told())._authorize()
+    _Rollback(str(project), request, key, Told(), By())._authorize()
     good = list(started)
     with pytest.raises(_Ended):
-        _Rollback(str(project), request, "wrong", Told())._authorize()
+        _Rollback(str(project), request, "wrong", Told(), By())._authorize()
 
     assert good == []
     assert started == [["deploy", "deliver-audit", "-C", str(project)]]
