@@ -126,6 +126,8 @@ class Attempt:
         self._turn = Turn(id_, now, found.origin, found.version)
         self._found = found
         self._asked = False
+        self.loading: ServiceRollback | None = None
+        """What others read while it runs."""
 
     def look_again(self, found: Found) -> None:
         """What was found may be another release by now; what the breaker was asked about stays."""
@@ -149,10 +151,10 @@ class Attempt:
                 raise answer.error()
             breaker.record(guards, request.environment, request.service, turn, turn.at)
             self._asked = True
-        state = ServiceRollback(
+        self.loading = ServiceRollback(
             RollbackUIState.LOADING, request.service, request.environment, self._found.to.id, at=world.clock.now()
         )
-        save_state(world.store, state)
+        save_state(world.store, self.loading)
 
     def end(self, guards: BreakerStore, *, done: bool, now: Moment) -> None:
         """Tell the breaker how it went."""
