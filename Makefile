@@ -3,6 +3,8 @@ DEPLOYS ?= 20
 RATE ?= 300
 N ?= 10000
 PYTHON := .venv/bin/python
+# Without bytecode each start of the tool compiles all of itself and its libraries: three times as slow as users have it.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup check format unit test demo slo-drill soak canaries crash audit-drill simulate verdicts bench clean \
 	distclean

@@ -12,6 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -19,7 +20,7 @@ from typing import Self, TypeVar
 from nself_deploy.adapters.journal import Journal
 from nself_deploy.core.slot_records import SlotRole
 from tests.real.scene import FAST
-from tests.real.stack import Outcome, Stack, copy_of, docker
+from tests.real.stack import Outcome, Stack, copy_of, docker, wait_for
 
 LONG = ("--min-uptime", "60s", "--health-timeout", "120s", "--drain", "2s")
 """A candidate whose health takes longer to be believed than any test lasts."""
@@ -113,14 +114,22 @@ def idle_slot(stack: Stack) -> str:
     return "green" if live_slot(stack) == "blue" else "blue"
 
 
+def _removed(network: str) -> bool:
+    """Try to remove a network; a container that is just being removed itself can't be disconnected, and goes."""
+    holders = docker("network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{end}}", network).split()
+    for container in holders:
+        words = ["docker", "network", "disconnect", "-f", network, container]
+        subprocess.run(words, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(["docker", "network", "rm", network], capture_output=True, timeout=60, check=False)
+    return done.returncode == 0
+
+
 def remove_networks(stack: Stack) -> None:
     """The idle slot's networks, with force."""
     idle = f"-{idle_slot(stack)}-"
     for name in docker("network", "ls", "--format", "{{.Name}}", "--filter", f"name={stack.name}").split():
         if idle in name:
-            for container in docker("network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{end}}", name).split():
-                docker("network", "disconnect", "-f", name, container)
-            docker("network", "rm", name)
+            wait_for(partial(_removed, name), f"{name} is gone")
 
 
 def released(stack: Stack) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 
 from tests.load import Kind, LoadMix, Report, Stream
 from tests.load.mix import Limits
-from tests.real.stack import ROOT, Stack, copy_of, free_port, wait_for
+from tests.real.free_ports import free_port
+from tests.real.stack import ROOT, Stack, copy_of, wait_for
 
 QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "90s"]
 """A deploy for tests: its limits are short where waiting isn't the point, long where only a slow machine would fail."""

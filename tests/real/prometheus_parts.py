@@ -14,6 +14,8 @@ from pathlib import Path
 
 from nself_deploy.adapters.prometheus import PrometheusMetrics
 from nself_deploy.core.metrics import Prometheus, Reading
+from tests.real.free_ports import free_port
+from tests.real.stack import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 20.0
@@ -32,13 +34,6 @@ def program(name: str = "prometheus") -> str:
     done = subprocess.run([ROOT / "tools/part", name], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, f"{name} can't be had: {done.stderr}"
     return done.stdout.strip()
-
-
-def free_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port: int = unused.getsockname()[1]
-    return port
 
 
 class Process:
@@ -121,7 +116,14 @@ class Server(Process):
         return PrometheusMetrics(Prometheus(self.url, timeout=timeout_s), str(self.base))  # type: ignore[arg-type]
 
     def stop_answering(self) -> None:
+        """Halt it; each of its threads stands still when this returns."""
         self.signal(signal.SIGSTOP)
+        wait_for(self._halted, "it halts")
+
+    def _halted(self) -> bool:
+        assert self._running is not None
+        tasks = Path(f"/proc/{self._running.pid}/task").iterdir()
+        return all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
 
     def answer_again(self) -> None:
         self.signal(signal.SIGCONT)

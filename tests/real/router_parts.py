@@ -18,6 +18,7 @@ from nself_deploy.adapters.nginx import NginxRouter
 from nself_deploy.core.model import HostRouter, Protocol, Route, RouterKind, RouterRef, Slot
 from nself_deploy.core.nginx_edit import EditPlan, Services, Sources, find_routes, plan_edit
 from nself_deploy.core.routing import TreeSpec, Upstream
+from tests.real.free_ports import free_port
 from tests.real.router_peers import Backend, ask, until
 from tests.real.things import docker
 
@@ -113,7 +114,7 @@ class HostBench(Bench):
         ).stdout.strip()
         self.nginx_conf = str(self.conf)
         self.seen = str(self.directory)
-        self.address = ("127.0.0.1", _free_port())
+        self.address = ("127.0.0.1", free_port())
         self.host = "127.0.0.1"
         self.ref = RouterRef(RouterKind.HOST, host=HostRouter(str(self.conf), self.bin, str(self.base)))
         self.router = NginxRouter(self.directory, self.ref, project)
@@ -306,11 +307,3 @@ def simple(bench: Bench, backend: Backend) -> None:
 def web_route(backend: Backend) -> Route:
     """The route of a backend."""
     return Route(f"{backend.name}_{backend.port}", backend.name, backend.port, Protocol.HTTP)
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -12,6 +12,7 @@ import pytest
 
 from nself_deploy.adapters.docker_engine import DockerEngine
 from nself_deploy.errors import ImageError
+from tests.real.free_ports import free_port
 from tests.real.things import BUSYBOX, Things, docker, engine_at, until
 
 pytestmark = pytest.mark.real
@@ -89,9 +90,7 @@ def start_registry(directory: Path, address: str) -> subprocess.Popen[bytes]:
 @pytest.fixture
 async def registry(tmp_path: Path) -> AsyncIterator[str]:
     """A registry of the test's own on loopback; its address."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{unused.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     process = start_registry(tmp_path, address)
     host, _, port = address.partition(":")
 

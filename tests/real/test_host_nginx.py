@@ -17,7 +17,8 @@ from tests.load import LoadMix
 from tests.load.drive import drive
 from tests.load.soak import Soaked, deploys_under_load, limits_for
 from tests.real import people
-from tests.real.stack import ROOT, Stack, docker, free_port, wait_for
+from tests.real.free_ports import free_port
+from tests.real.stack import ROOT, Stack, docker, wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.alone]
 
