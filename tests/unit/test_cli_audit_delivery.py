@@ -199,8 +199,9 @@ def test_two_deliver_at_once_and_nothing_is_sent_twice(
     assert server.numbers == list(range(1, 62))
 
 
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_who_follows_learns_of_events_and_of_new_sinks(
-    say: Say, project: Path, server: Receiver, started: list[list[str]]
+    say: Say, project: Path, server: Receiver, started: list[list[str]], end: signal.Signals
 ) -> None:
     say("init", "--webhook", server.url)
     words = [*COMMAND, "deliver", "--follow", "-C", str(project)]
@@ -216,7 +217,7 @@ def test_who_follows_learns_of_events_and_of_new_sinks(
                 write(project)
                 server.wait_for(5)
                 kept = second.numbers
-            follower.send_signal(signal.SIGINT)
+            follower.send_signal(end)
             out, err = follower.communicate(timeout=LIMIT_S)
         finally:
             follower.kill()

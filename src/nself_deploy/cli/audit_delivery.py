@@ -196,12 +196,20 @@ def _read(word: str, what: str) -> str:
 def _follow(directory: str, name: str) -> int:
     import asyncio
 
+    from nself_deploy.cli.telling import ENDING
     from nself_deploy.wiring import delivery
 
     lines = _lines()
+
+    async def go() -> None:
+        task = asyncio.ensure_future(delivery.follow(directory, name, lines.note))
+        for number in ENDING:
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        await task
+
     try:
-        asyncio.run(delivery.follow(directory, name, lines.note))
-    except KeyboardInterrupt:
+        asyncio.run(go())
+    except asyncio.CancelledError:
         lines.note("Stopped; what waits is delivered by the next command.")
     return int(Exit.INTERRUPTED)
 
