@@ -130,6 +130,7 @@ class Scene:
             engine=SimpleNamespace(containers=self.found),
             request_log=self.log,
             metrics=None,
+            objectives=(),
             judge_records=SimpleNamespace(write=self.written, read=lambda _: self.record, keep=lambda _: None),
             progress=lambda text: None,
             watcher=lambda line: None,

@@ -13,9 +13,11 @@ from collections.abc import Sequence
 import msgspec
 
 from nself_deploy.app import judge_records
+from nself_deploy.app.log_keeping import stop_recording
 from nself_deploy.app.measuring import Measuring
 from nself_deploy.app.pausing import paused
 from nself_deploy.app.ports import LogView, RequestLog
+from nself_deploy.app.slo_watch import bake_key
 from nself_deploy.app.watching import Containers, LogGuard, Waiting, catch_up, unix_now
 from nself_deploy.app.world import World
 from nself_deploy.core import audit
@@ -77,7 +79,7 @@ def forget(world: World, run: Run) -> None:
         session = load(world, run)
         if session is not None:
             judge_records.close(world, run, session)
-    for key in (session_key(run.id), ask_key(run.id), answer_key(run.id)):
+    for key in (session_key(run.id), ask_key(run.id), answer_key(run.id), bake_key(run.id)):
         if world.store.meta(key):
             world.store.set_meta(key, "")
 
@@ -185,7 +187,7 @@ async def judge(world: World, run: Run, effect: JudgeEffect) -> str:
     try:
         return await _watched(world, run, effect, session)
     except Parked:
-        await world.router.record(on=False)  # nobody reads it while it waits, and it would grow for ever
+        await stop_recording(world)  # nobody reads it while it waits, and it would grow for ever
         raise
 
 

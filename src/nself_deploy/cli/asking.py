@@ -20,6 +20,7 @@ from nself_deploy.core.asking import Answer, Wanted
 from nself_deploy.core.document import StepLine, answer_document, run_document
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import StepStatus
+from nself_deploy.core.rollback import checked_reason
 from nself_deploy.errors import Exit, GateRefused, UsageError
 
 
@@ -64,8 +65,9 @@ def promote(directory: str, *, full: bool, accept: bool, reason: str, as_json: b
             "--accept-inconclusive needs a reason." if accept else "--reason says why --accept-inconclusive is right."
         )
         raise UsageError(what, "Give both, or none of them.", where="--reason" if reason else "--accept-inconclusive")
+    why = checked_reason(reason, "--reason")
     lines, start = Lines(sys.stdout, quiet=as_json), time.monotonic()
-    run, answer, result, root = asyncio.run(_promote(directory, lines, reason.strip(), wait_s, full=full))
+    run, answer, result, root = asyncio.run(_promote(directory, lines, why, wait_s, full=full))
     if result is None:
         return _told(run, answer, lines, "Promote", as_json=as_json)
     if as_json and result.run is not None:

@@ -12,6 +12,7 @@ import click
 from nself_deploy.cli.group import DeployCommand
 from nself_deploy.cli.key_input import key_options, read_key
 from nself_deploy.cli.options import (
+    REASON_HELP,
     canary_options,
     common,
     deploy_options,
@@ -179,7 +180,7 @@ def pause(for_: str | None, then: str | None, wait_s: float, as_json: bool, dire
 @click.command(short_help="Give a canary its next share, or all of the traffic, now.")
 @click.option("--full", is_flag=True, help="All of the traffic, not only the next share.")
 @click.option("--accept-inconclusive", "accept", is_flag=True, help="Also without proof; needs --reason.")
-@click.option("--reason", default="", metavar="TEXT", help="Why; kept in the audit trail.")
+@click.option("--reason", default="", metavar="TEXT", help=REASON_HELP)
 @wait_option
 @common
 def promote(full: bool, accept: bool, reason: str, wait_s: float, as_json: bool, directory: str) -> int:
