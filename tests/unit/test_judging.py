@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from nself_deploy.app import asking, baking, judging
+from nself_deploy.app import asking, baking, executor, judging
 from nself_deploy.app.judge_records import closed_key
 from nself_deploy.core import effects as do
 from nself_deploy.core import machine
@@ -17,6 +17,7 @@ from nself_deploy.core.model import Container, Slot, Split
 from nself_deploy.core.times import parse
 from nself_deploy.errors import GateRefused, Parked, Unhealthy, UsageError
 from tests.unit.judging_scene import HALF, NOON, TEN, Scene, a_scene
+from tests.unit.test_machine_canary import a_plan, at_step
 
 
 async def test_a_healthy_canary_may_have_its_next_share_when_its_time_is_over() -> None:
@@ -34,6 +35,20 @@ async def test_a_healthy_canary_may_have_its_next_share_when_its_time_is_over() 
     assert scene.recording == [True, True]
     assert [m.split for m in scene.session.moves] == [Split.all_to(Slot.BLUE), TEN, HALF]
     assert scene.replays() > 1440  # one at each look
+
+
+async def test_the_log_is_kept_before_the_first_user_is_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene, kept = Scene(at_step(a_plan(), "split:10")), list[list[bool]]()
+
+    async def moved(_world: Any, split: Split) -> str:
+        kept.append([*scene.recording])
+        return split.name
+
+    monkeypatch.setattr(executor.traffic, "move", moved)
+    for split in (TEN, Split.all_to(Slot.BLUE), TEN):
+        await executor.Executor(scene.world).perform(do.MoveTraffic(split), scene.run)
+
+    assert kept == [[True], [True], [True, True]]
 
 
 async def test_a_canary_that_fails_is_found_in_seconds_and_says_how_many_were_hit() -> None:

@@ -49,6 +49,7 @@ class Executor:
                 await proving.prove_routes(world, self._release(release), slot)
                 return "answers through the router"
             case do.MoveTraffic(split):
+                await judging.keep_log(world, run, split)
                 judging.before_move(world, run, split)
                 words = await traffic.move(world, split)
                 judging.after_move(world, run, split)

@@ -84,6 +84,16 @@ def forget(world: World, run: Run) -> None:
             world.store.set_meta(key, "")
 
 
+async def keep_log(world: World, run: Run, split: Split) -> None:
+    """A run that is judged is about to give users to the candidate: the log must not miss an answer that they get.
+
+    It is off before that when nobody has read it since a pause.
+    """
+    candidate = run.plan.candidate
+    if run.plan.judged and candidate is not None and split.percent_of(candidate):
+        await world.router.record(on=True)
+
+
 def before_move(world: World, run: Run, split: Split) -> None:
     """A run that is judged is about to move traffic: from now on requests may belong to the new share."""
     candidate = run.plan.candidate
