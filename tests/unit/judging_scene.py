@@ -131,7 +131,9 @@ class Scene:
             request_log=self.log,
             metrics=None,
             objectives=(),
-            judge_records=SimpleNamespace(write=self.written, read=lambda _: self.record, keep=lambda _: None),
+            judge_records=SimpleNamespace(
+                write=self.written, read=lambda _: self.record, keep=lambda _: None, runs=tuple
+            ),
             progress=lambda text: None,
             watcher=lambda line: None,
             note=self.notes.append,

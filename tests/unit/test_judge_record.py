@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +116,20 @@ def say(world: World, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple
         return (status, *capsys.readouterr())
 
     return said
+
+
+def test_the_journal_forgets_a_record_that_is_gone(world: World, run: Any) -> None:
+    assert world.judge_records is not None
+    for number in range(12):
+        again = msgspec.structs.replace(run, id=f"20261127T0300{number:02d}-aaaaaa")
+        judged(world, again, seconds=1)
+        judging.forget(world, again)
+
+    with contextlib.closing(sqlite3.connect(world.root / ".nself" / "nself.db")) as journal:
+        known = [key for (key,) in journal.execute("SELECT key FROM meta WHERE key LIKE 'judge-record:%'")]
+        left = [key for (key,) in journal.execute("SELECT key FROM meta WHERE value = ''")]
+    assert sorted(known) == [judge_records.closed_key(one) for one in world.judge_records.runs()]
+    assert len(known) == 10 and not left
 
 
 def test_a_run_is_replayed_while_it_runs_and_when_it_has_ended(world: World, run: Any) -> None:

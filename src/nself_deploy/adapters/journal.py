@@ -356,9 +356,10 @@ class Journal:
         return str(rows[0][0]) if rows else ""
 
     def set_meta(self, key: str, value: str) -> None:
-        """Remember a word."""
+        """Remember a word; an empty one is forgotten."""
         with self.transaction():
             self._execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", key, value)
+            self._execute("DELETE FROM meta WHERE key = ? AND value = ''", key)
 
     # The database.
 

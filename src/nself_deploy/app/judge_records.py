@@ -45,7 +45,7 @@ def write(world: World, run: Run, recorder: Recorder) -> None:
 
 
 def close(world: World, run: Run, session: Session) -> None:
-    """The run ends: its record is whole, and the oldest ones go.
+    """The run ends: its record is whole, and the oldest ones go, with what the journal knows of them.
 
     Raises:
         NselfError: it can't be written.
@@ -58,4 +58,6 @@ def close(world: World, run: Run, session: Session) -> None:
     data = (records.read(run.id) or b"")[:length]
     closed = Closed(length, hashlib.sha256(data).hexdigest())
     world.store.set_meta(closed_key(run.id), msgspec.json.encode(closed).decode())
+    for old in records.runs()[:-KEPT]:
+        world.store.set_meta(closed_key(old), "")
     records.keep(KEPT)

@@ -91,7 +91,7 @@ class Store(Protocol):
         """A remembered word, empty when there is none."""
 
     def set_meta(self, key: str, value: str) -> None:
-        """Remember a word."""
+        """Remember a word; an empty one is forgotten."""
 
     def close(self) -> None:
         """Let go of the file."""
