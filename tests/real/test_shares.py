@@ -283,7 +283,7 @@ async def test_testers_choose_and_are_no_evidence(shop: Shop) -> None:
     for percent, live, candidate in ((0, "blue", "blue"), (1, "blue", "green"), (50, "blue", "green")):
         await shop.share(percent)
         assert await met(f"live:{WORD}") == {live}
-        assert await met(f"candidate:{WORD}") == {candidate}
+        assert await met(f"candidate:{WORD}") == await met(f"candidate:{WORD.upper()}") == {candidate}
     await shop.share(100)
     assert await met(f"live:{WORD}") == await met(f"candidate:{WORD}") == {"green"}
 

@@ -133,7 +133,7 @@ class OverrideKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     word: Annotated[
         str,
         msgspec.Meta(
-            description="What only testers know: 16 to 36 letters, digits and `.`, `_`, `~`, `-`.",
+            description="What only testers know: 16 to 36 letters, digits and `.`, `_`, `~`, `-`, in any case.",
             extra_json_schema={"pattern": _WORD},
             examples=["${SHOP_TESTERS:?}"],
         ),

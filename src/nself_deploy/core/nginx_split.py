@@ -5,7 +5,8 @@ very first request is decided, so nobody meets one slot first and another one wi
 be kept: to a GET that is no part of a page, and never in place of another value. nginx keeps nothing about clients, and
 only hashes of what they send are used, so a long or strange value is one client like any other.
 
-No map here uses regular expressions: one that matches would empty $1, $2 ... of the user's own files.
+No map here uses regular expressions: one that matches would empty $1, $2 ... of the user's own files. So the testers'
+word is compared as a map compares all words: upper and lower case are alike.
 """
 
 from __future__ import annotations
