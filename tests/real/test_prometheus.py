@@ -53,9 +53,9 @@ async def server(shared: Server) -> Server:
 async def measure(judge: MetricsJudge, metrics: PrometheusMetrics, times: int = 3) -> Verdict:
     """Ask for what is due, so many times; time is what the judge wants it to be."""
     for _ in range(times):
-        at = judge.next_at
-        if at is None:
+        if judge.decision is not None:
             break
+        at = min(tally.due for tally in judge.tallies)
         for metric in judge.due(at):
             judge.measured(metric.name, at, await metrics.ask(fill(metric.query, GREEN, metric.window_s)))
     return judge.verdict

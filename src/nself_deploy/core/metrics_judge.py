@@ -70,11 +70,6 @@ class MetricsJudge(msgspec.Struct):
         found = [(tally.due, m) for m, tally in zip(self.metrics, self.tallies, strict=True) if tally.due <= at]
         return tuple(metric for _, metric in sorted(found, key=itemgetter(0)))
 
-    @property
-    def next_at(self) -> float | None:
-        """When something is to be asked for again; None when it is decided."""
-        return min(tally.due for tally in self.tallies) if self.decision is None else None
-
     def advance(self, at: float) -> None:
         """It is this time now."""
         self.now = max(self.now, at)
