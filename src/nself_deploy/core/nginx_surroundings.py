@@ -177,7 +177,12 @@ class Surroundings:
         changes = []
         for level in [server, *(b for b in server.walk() if b.name in _LEVELS)]:
             lines = level.find(directive)
-            if not lines or self._included(level, name) or _merged(level, directive):
+            if self._included(level, name) or _merged(level, directive):
+                continue
+            if not lines:
+                if _cut_off(level, directive):
+                    why = reason.replace(f"the {directive} line here", f"{directive}_inherit off")
+                    changes.append(self._writer.inside(level.node, self._include(name), why))
                 continue
             if any(block.args[:1] == ["off"] for block in lines):
                 changes.append(
@@ -195,6 +200,14 @@ class Surroundings:
 def _merged(level: Block, directive: str) -> bool:
     """Whether lines of this level hide none of those around them (nginx 1.29.3 can be told so, of headers)."""
     return any(b.args == ["merge"] for b in level.effective(f"{directive}_inherit"))
+
+
+def _cut_off(level: Block, directive: str) -> bool:
+    """Whether this level has nothing of those around it, also without lines of its own (as above)."""
+    takes = level.name in ("server", "location")
+    if level.name == "if":
+        takes = level.parent is not None and level.parent.name == "location"
+    return takes and any(b.args == ["off"] for b in level.effective(f"{directive}_inherit"))
 
 
 def servers_around(lines: Iterable[Block]) -> list[Block]:
