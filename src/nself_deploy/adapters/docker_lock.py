@@ -101,6 +101,8 @@ class DockerLock:
         self._busy = asyncio.Lock()
         self._here = machine.owner("")
         self._held: Generation | None = None
+        self._left = ""
+        """The token of one of ours that could not be given back: this process lives, so nobody else takes it away."""
         self._count = 0
         self._confirmed = 0.0
         self._watched: dict[str, tuple[object, float]] = {}
@@ -116,6 +118,9 @@ class DockerLock:
         """
         async with self._busy:
             if self._held is None:
+                if self._left:
+                    await self._withdraw(self._left)
+                    self._left = ""
                 await self._acquire(secrets.token_hex(16), self._machine.owner(purpose))
 
     async def beat(self) -> None:
@@ -153,12 +158,14 @@ class DockerLock:
         """Give it back; not holding it is fine.
 
         Raises:
-            EngineError: the engine can't be asked; then the next one finds that we are gone.
+            EngineError: the engine can't be asked; then the next one finds that we are gone, or we take it away first.
         """
         async with self._busy:
             held, self._held = self._held, None
             if held is not None:
+                self._left = held.token
                 await self._withdraw(held.token)
+                self._left = ""
                 if self._count:
                     await self._volumes.remove(held.number, self._count)  # left when somebody removed the lock itself
 
