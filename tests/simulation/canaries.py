@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from nself_deploy.app.ports import LogView
 from nself_deploy.core.analysis import Analysis, LatencyKeys
 from nself_deploy.core.evidence import Request
 from nself_deploy.core.log_position import LogPosition, LogRead
 from nself_deploy.core.model import Slot, Split
+from nself_deploy.core.pauses import Limit, Then
 from nself_deploy.core.plan_canary import Canary, Stage
 from tests.simulation.things import Thing
 from tests.simulation.world import EPOCH, SimWorld
@@ -14,6 +17,8 @@ from tests.simulation.world import EPOCH, SimWorld
 ANALYSIS = Analysis(slo_error_rate=0.05, soak_s=8.0, max_soak_s=30.0, latency=LatencyKeys(cuts=()))
 CANARY = Canary((Stage(50, 8.0), Stage(100)), ANALYSIS)
 """Half of the clients, and an objective that is proved within seconds."""
+PAUSED = msgspec.structs.replace(CANARY, stages=(Stage(50, 8.0, True), Stage(100)), pause=Limit(20.0, Then.RESUME))
+"""The same with a pause that ends."""
 BAKE_S = 3.0
 RATE = 40
 """Requests per second."""

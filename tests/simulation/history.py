@@ -14,19 +14,22 @@ import msgspec
 from nself_deploy.adapters.docker_lock import DockerLock
 from nself_deploy.app import deploy as use_cases
 from nself_deploy.app.locking import is_warm
+from nself_deploy.app.pausing import wait_out
 from nself_deploy.app.planning import Wanted
+from nself_deploy.app.recovery import recover
 from nself_deploy.app.result import Result
 from nself_deploy.app.standby import wait_and_expire
 from nself_deploy.app.way_back import back_at_once
 from nself_deploy.app.world import World
 from nself_deploy.core.document import StepLine
 from nself_deploy.core.effects import KeepWarm
-from nself_deploy.core.machine import Outcome
+from nself_deploy.core.machine import Outcome, Run
 from nself_deploy.core.model import Slot, Split, Strategy
 from nself_deploy.core.plan import Plan
+from nself_deploy.core.recovery import Wish
 from nself_deploy.errors import NselfError
 from tests.simulation import beginnings, shop
-from tests.simulation.canaries import BAKE_S, CANARY, SimLog
+from tests.simulation.canaries import BAKE_S, CANARY, PAUSED, SimLog
 from tests.simulation.ending import at_end, left_over, replays
 from tests.simulation.engine import SimCompose, SimEngine, SimProber
 from tests.simulation.invariants import Watch
@@ -184,6 +187,8 @@ class History:
         if result is None or result.run is None:
             self.world.note(process.name, "nothing to do")
             return True
+        if result.run.waits:
+            result = msgspec.structs.replace(result, run=await self._waited(process, world, result.run))
         self.world.note(process.name, f"ended {result.run.outcome} {result.run.failure}")
         self._secret(process.name, f"{result.run.steps} {result.run.failure} {result.plan.changes}")
         done = result.run.outcome is Outcome.DONE
@@ -193,6 +198,16 @@ class History:
         if done:
             self._schedule_expiry(result.plan)
         return done
+
+    async def _waited(self, process: Process, world: World, run: Run) -> Run:
+        """The run after its pause, if that has an end; as the command line and the library do it."""
+
+        async def act() -> None:
+            async with watched(world, "end of a pause", "local", process.interrupted, wait_s=0.0):
+                await recover(world, process.interrupted, Wish.ONWARD)
+
+        self.world.note(process.name, f"waits: {run.parking}")
+        return await wait_out(world, run, process.interrupted, act)
 
     async def _at_once(self, process: Process) -> Result | None:
         """The way back while the previous release is warm, without a question to the engine until users are back."""
@@ -316,6 +331,11 @@ async def _call_canary(world: World, timing: Any, stop: asyncio.Event) -> Any:
     return await use_cases.deploy(world, wanted, stop, lambda plan: None)
 
 
+async def _call_paused(world: World, timing: Any, stop: asyncio.Event) -> Any:
+    wanted = Wanted(Strategy.CANARY, msgspec.structs.replace(timing, bake_s=BAKE_S), "local", PAUSED)
+    return await use_cases.deploy(world, wanted, stop, lambda plan: None)
+
+
 async def _call_rollback(world: World, timing: Any, stop: asyncio.Event) -> Any:
     return await use_cases.rollback(world, timing, "local", stop, lambda plan: None)
 
@@ -331,6 +351,7 @@ async def _call_abort(world: World, timing: Any, stop: asyncio.Event) -> Any:
 _CALLS = {
     "deploy": _call_deploy,
     "canary": _call_canary,
+    "paused": _call_paused,
     "rollback": _call_rollback,
     "resume": _call_resume,
     "abort": _call_abort,

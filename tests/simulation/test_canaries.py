@@ -55,6 +55,25 @@ def test_a_record_that_is_gone_on_with_at_its_end_does_not_replay(monkeypatch: p
     assert any("does not replay" in found for report in reports for found in report.violations)
 
 
+@pytest.mark.parametrize("kind", ["kill-before", "kill-after"])
+def test_no_kill_skips_a_planned_pause(kind: str) -> None:
+    """Killed before it is on record or after that: it is made, once, before all users are moved."""
+    for at in range(8, 16):
+        kill = Fault(at, kind, 0, "judge:50")
+        report = play(Command("paused", "good", faults=(kill,)), Command("resume", pause=2.0))
+        moved = next(n for n, line in enumerate(report.log) if "intent move" in line)
+        pauses = [n for n, line in enumerate(report.log) if "outcome judge:50 parked: paused at 50 %" in line]
+
+        assert len(pauses) == 1, at
+        assert pauses[0] < moved, at
+
+
+@pytest.mark.parametrize("fault", ["interrupt", "engine-down", "disk-full", "person-restarts-router", "clock-back"])
+def test_what_happens_in_a_pause_leaves_users_served(fault: str) -> None:
+    for at in (5, 12):
+        play(Command("paused", "good", faults=(Fault(at, fault, 1, "judge:50"),)), Command("abort", pause=20.0))
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_kind_of_candidate_ends_with_users_served(version: str) -> None:
     report = play(Command("canary", version), Command("abort", pause=2.0))
