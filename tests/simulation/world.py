@@ -103,6 +103,8 @@ class SimWorld:
         """Processes that believe to have the lock."""
         self.check: Callable[[Process | None, str], None] = lambda process, what: None
         self.log: list[str] | None = None
+        self.replayed: dict[str, tuple[Any, ...]] = {}
+        """Run -> the record of its judge, and what it was compared with, when they were last replayed."""
         self._numbers = 0
         self._places: dict[str, list[Thing]] = {}
         """Address -> the containers that have it."""
