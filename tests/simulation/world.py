@@ -50,6 +50,8 @@ class SimWorld:
     """Something changed that users may notice."""
     people_came = False
     """Somebody changed something by hand."""
+    shocks = 0
+    """How much befell it, by itself or by people."""
     link_lost = False
     """Somebody removed the link that says where requests go."""
     old_workers_until = -1.0
