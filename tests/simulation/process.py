@@ -106,7 +106,7 @@ class Process:
 
     @property
     def undisturbed(self) -> bool:
-        """Nothing befell it, nor the world since it began: not by its own faults, and not by those of another process."""
+        """Nothing befell it, nor the world since it began, be it by the faults of another process."""
         return not self.fired and self.world.shocks == self._shocks
 
     def living(self) -> None:
