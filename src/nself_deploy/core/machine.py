@@ -78,6 +78,10 @@ class Parking(msgspec.Struct, frozen=True):
     evidence: tuple[str, ...] = ()
     expiry: Expiry | None = None
     """When it does not wait any longer, and what is done then; None: it waits for ever."""
+    planned: bool = False
+    """Whether it is the pause that the plan has at this step."""
+    asked: str = ""
+    """The question of another terminal that it is the answer to; empty: nobody asked."""
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -98,6 +102,8 @@ class Run(msgspec.Struct, frozen=True):
     completed_at: str = ""
     parking: Parking | None = None
     """While it is parked, or about to be."""
+    paused: tuple[str, ...] = ()
+    """Steps at which it made its planned pause; each is made once."""
 
     @property
     def waits(self) -> bool:
@@ -132,6 +138,12 @@ class Run(msgspec.Struct, frozen=True):
         """Whether users are where they should be, and the rest can't be done now: the next command does it."""
         step = self.current() if self.phase is Phase.FORWARD else None
         return self.failure is not None and step is not None and step.stays
+
+    @property
+    def paused_here(self) -> bool:
+        """Whether the step under way has had its planned pause."""
+        step = self.current()
+        return step is not None and step.key in self.paused
 
     def current(self) -> Step | None:
         """The step that is under way; the one that a parked run waits in."""
@@ -269,7 +281,8 @@ def _park(run: Run, parking: Parking, seconds: float) -> tuple[Run, tuple[Effect
     if run.phase is not Phase.FORWARD or run.committed or step is None:
         return _enter(run)
     run = _mark(run, step.key, StepStatus.PENDING, seconds, parking.reason)
-    run = msgspec.structs.replace(run, parking=parking)
+    paused = (*run.paused, step.key) if parking.planned else run.paused
+    run = msgspec.structs.replace(run, parking=parking, paused=paused)
     if back is None or not parking.back:
         return msgspec.structs.replace(run, phase=Phase.PARKED), ()
     known = run.steps if back.key in {s.key for s in run.steps} else (*run.steps, StepState(back.key, back.name))
@@ -278,11 +291,11 @@ def _park(run: Run, parking: Parking, seconds: float) -> tuple[Run, tuple[Effect
 
 def _go_on(run: Run) -> Run:
     """A parked run that a person resumes. Users who were taken back are given to the candidate anew, step by step."""
-    parking, steps = run.parking, run.steps
+    parking, steps, paused = run.parking, run.steps, run.paused
     if parking is not None and parking.back:
         again = {s.key for s in run.plan.steps if s.once}
-        steps = tuple(StepState(s.key, s.name) if s.key in again else s for s in steps)
-    return msgspec.structs.replace(run, phase=Phase.FORWARD, parking=None, steps=steps)
+        steps, paused = tuple(StepState(s.key, s.name) if s.key in again else s for s in steps), ()
+    return msgspec.structs.replace(run, phase=Phase.FORWARD, parking=None, steps=steps, paused=paused)
 
 
 def _resumed(run: Run, event: Resumed) -> tuple[Run, tuple[Effect, ...]]:
