@@ -34,6 +34,10 @@ def replays(world: SimWorld) -> list[str]:
     saved, found = world.disk.saved, []
     store = cast("Store", SimpleNamespace(meta=lambda key: saved.meta.get(key, "")))
     for run_id, data in world.disk.records.items():
+        known = (data, saved.runs[run_id], [value for key, value in saved.meta.items() if run_id in key])
+        if world.replayed.get(run_id) == known:
+            continue  # it did, from the very same
+        world.replayed[run_id] = known
         result = again(store, saved.runs[run_id], data)
         if not result.identical or (result.whole and not result.decisions):
             found.append(f"the record of {run_id} does not replay: {result}")

@@ -192,7 +192,7 @@ class History:
         self.world.note(process.name, f"ended {result.run.outcome} {result.run.failure}")
         self._secret(process.name, f"{result.run.steps} {result.run.failure} {result.plan.changes}")
         done = result.run.outcome is Outcome.DONE
-        if done and not process.fired and self.world.routing() and not self.world.served():
+        if done and process.undisturbed and self.world.routing() and not self.world.served():
             self.watch.fail(1, f"{kind} ({process.name}) says that all is well, and users are not served")
         self._settled |= done
         if done:

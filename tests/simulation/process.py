@@ -75,6 +75,7 @@ class Process:
         self.interrupted = asyncio.Event()
         self.points = 0
         self.fired = 0
+        self._shocks = world.shocks
         self._faults: dict[int, list[Fault]] = {}
         self._waiting: dict[str, list[Fault]] = {}
         for fault in faults:
@@ -102,6 +103,11 @@ class Process:
         """It ended by itself."""
         if self.alive:
             self.die()
+
+    @property
+    def undisturbed(self) -> bool:
+        """Nothing befell it, nor the world since it began, be it by the faults of another process."""
+        return not self.fired and self.world.shocks == self._shocks
 
     def living(self) -> None:
         """Raises Killed in a process that is gone."""

@@ -19,6 +19,7 @@ def shock(process: Process, fault: Fault) -> None:
         process.interrupted.set()
         world.happened(None, f"Ctrl-C for {process.name}")
         return
+    world.shocks += 1
     world.people_came |= fault.kind.startswith("person")
     _SHOCKS[fault.kind](world, fault.arg)
     world.happened(None, f"{fault.kind} {fault.arg}")

@@ -78,6 +78,22 @@ REGRESSIONS = {
             ),
         ),
     ),
+    "the new version hangs for ever after it was proved, while somebody else waits": Schedule(
+        2752314638,
+        Shape(),
+        "live",
+        (
+            Command(
+                "deploy",
+                "good",
+                second="resume",
+                elsewhere=True,
+                waits=True,
+                second_after=2.14,
+                second_faults=(Fault(9, "hang", 3),),
+            ),
+        ),
+    ),
     "the new version is stopped between the look at it and its second start": Schedule(
         1,
         Shape(),

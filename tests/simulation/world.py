@@ -50,6 +50,8 @@ class SimWorld:
     """Something changed that users may notice."""
     people_came = False
     """Somebody changed something by hand."""
+    shocks = 0
+    """How much befell it, by itself or by people."""
     link_lost = False
     """Somebody removed the link that says where requests go."""
     old_workers_until = -1.0
@@ -103,6 +105,8 @@ class SimWorld:
         """Processes that believe to have the lock."""
         self.check: Callable[[Process | None, str], None] = lambda process, what: None
         self.log: list[str] | None = None
+        self.replayed: dict[str, tuple[Any, ...]] = {}
+        """Run -> the record of its judge, and what it was compared with, when they were last replayed."""
         self._numbers = 0
         self._places: dict[str, list[Thing]] = {}
         """Address -> the containers that have it."""

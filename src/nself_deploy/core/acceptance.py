@@ -26,11 +26,16 @@ def better_rates(limit: float) -> Factors:
     return spaced(limit / 50.0, limit / 1.3)
 
 
+@lru_cache(maxsize=32)
+def _weights(limit: float) -> tuple[tuple[float, float], ...]:
+    """What a failed and what a good request say for each of these rates (logarithms of ratios)."""
+    return tuple((log(rate / limit), log(1.0 - rate) - log(1.0 - limit)) for rate in better_rates(limit))
+
+
 def log_proof_below(limit: float, requests: int, failed: int) -> float:
     """The evidence (logarithm) that an error rate is below `limit`, from independent requests."""
     good = requests - failed
-    terms = [failed * log(rate / limit) + good * (log(1.0 - rate) - log(1.0 - limit)) for rate in better_rates(limit)]
-    return log_mean(terms)
+    return log_mean([failed * bad + good * well for bad, well in _weights(limit)])
 
 
 def log_mean(terms: list[float]) -> float:
