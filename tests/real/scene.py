@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sqlite3
 import stat
@@ -12,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tests.real.stack import Outcome, Stack, copy_of, docker
+from tests.real.stack import Outcome, Stack, copy_of, docker, inspected
 
 FAST = ("--min-uptime", "1s", "--drain", "2s", "--health-timeout", "90s")
 
@@ -45,7 +44,7 @@ def facts(stack: Stack) -> dict[str, Any]:
         if path.name not in _NOT_COMPARED
     }
     ids = docker("ps", "--all", "--quiet", "--filter", f"name={stack.name}").split()
-    for container in json.loads(docker("inspect", *ids)) if ids else []:
+    for container in inspected(ids):
         networks = sorted(container["NetworkSettings"]["Networks"])
         state = container["State"]
         found[f"container {container['Name']}"] = (container["Id"], state["Status"], state["StartedAt"], networks)

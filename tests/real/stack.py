@@ -14,8 +14,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,13 +128,15 @@ class Stack:
 
     def containers(self, project: str = "") -> list[dict[str, Any]]:
         """Containers of the project and its slots (or of one Compose project), as `docker inspect` shows them."""
+        return inspected(self._ids(project))
+
+    def _ids(self, project: str = "") -> list[str]:
         names = [project] if project else [self.name, f"{self.name}-blue", f"{self.name}-green"]
-        ids = [
+        return [
             i
             for n in names
             for i in docker("ps", "-aq", "--no-trunc", "--filter", f"label=com.docker.compose.project={n}").split()
         ]
-        return json.loads(docker("inspect", *ids)) if ids else []
 
     def service_containers(self, *services: str) -> dict[str, tuple[str, str]]:
         """Plain containers of services: service -> (id, start time)."""
@@ -155,22 +158,21 @@ class Stack:
         return json.loads((self.root / ".nself" / relative).read_text())
 
     def remove(self) -> None:
-        """Everything of it, whatever state it is in."""
+        """Everything of it, whatever state it is in; what is just being removed by somebody else is waited for."""
         for process in expirers(self.root):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-        ids = [c["Id"] for c in self.containers()]
-        if ids:
-            docker("rm", "-fv", *ids)
+        wait_for(lambda: emptied(self._ids(), "rm", "-fv"), f"{self.name}'s containers are gone")
         for kind in ("network", "volume"):
-            names = docker(kind, "ls", "-q", "--filter", f"name={self.name}").split()
-            if names:
-                docker(kind, "rm", *names)
+            wait_for(partial(self._without, kind), f"{self.name}'s {kind}s are gone")
         for name in (f"{self.name}-*", f"nself-deploy/{self.name}-*"):
             images = docker("images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={name}").split()
             if images:
                 docker("rmi", *images)
         shutil.rmtree(self.root.parent, ignore_errors=True)
+
+    def _without(self, kind: str) -> bool:
+        return emptied(docker(kind, "ls", "-q", "--filter", f"name={self.name}").split(), kind, "rm")
 
 
 def expirers(root: Path) -> Iterator[int]:
@@ -186,6 +188,24 @@ def docker(*words: str) -> str:
     done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, f"docker {' '.join(words)}: {done.stderr}"
     return done.stdout
+
+
+def inspected(ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Containers as `docker inspect` shows them, without those that are gone meanwhile."""
+    if not ids:
+        return []
+    done = subprocess.run(["docker", "inspect", *ids], capture_output=True, text=True, timeout=120, check=False)
+    wrong = [line for line in done.stderr.splitlines() if line and "no such" not in line.lower()]
+    assert not wrong and (done.returncode == 0 or done.stderr), f"docker inspect: {done.stderr}"
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def emptied(found: Sequence[str], *words: str) -> bool:
+    """Try to remove what was found, with these words of docker; whether there was nothing."""
+    if found:
+        subprocess.run(["docker", *words, *found], capture_output=True, timeout=120, check=False)
+    return not found
 
 
 def copy_of(example: str, *, prefix: str = "t") -> Stack:
