@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from nself_deploy.core.audit import AuditEvent
+from nself_deploy.core.journal_records import Entry
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Release, Slot, Split
 from nself_deploy.core.routing import TreeSpec
@@ -19,8 +20,8 @@ class Saved(msgspec.Struct, frozen=True):
 
     runs: dict[str, Run] = {}
     """In the order in which they began."""
-    entries: dict[str, tuple[tuple[str, str, str], ...]] = {}
-    """Run -> kind, step and detail of each entry."""
+    entries: dict[str, tuple[Entry, ...]] = {}
+    """Run -> its journal."""
     events: dict[str, AuditEvent] = {}
     releases: dict[str, Release] = {}
     slots: dict[Slot, SlotRecord] = {}

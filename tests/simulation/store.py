@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from nself_deploy.core.audit import AuditEvent, Trigger, run_ended
+from nself_deploy.core.journal_records import Entry, EntryKind
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Project, Release, Slot
 from nself_deploy.core.slot_records import SlotRecord
@@ -55,7 +56,8 @@ class SimStore:
             raise ValueError(f"run {run.id} never began")
         if kind not in ("intent", "outcome", "note"):
             raise ValueError(f"{kind!r} is no kind of entry")
-        entries = (*saved.entries[run.id], (kind, step, detail))
+        known = saved.entries[run.id]
+        entries = (*known, Entry(len(known) + 1, self._now(), EntryKind(kind), step, "", detail))
         event = run_ended(run, self._now(), Trigger.COMMAND) if run.ended else None
         self._commit(
             f"{kind} {step} {detail if kind != 'intent' else ''}",
@@ -79,6 +81,9 @@ class SimStore:
 
     def history(self, limit: int = 20) -> list[Run]:
         return list(reversed(self._saved.runs.values()))[: max(limit, 0)]
+
+    def entries(self, run_id: str) -> list[Entry]:
+        return list(self._saved.entries.get(run_id, ()))
 
     def add_event(self, event: AuditEvent) -> AuditEvent:
         saved = self._saved

@@ -23,6 +23,7 @@ from nself_deploy.core.deploy_keys import spelled
 
 WRONG = spelled(bytes(32))
 CHECK = ("keys", "check", "--service", "api")
+LONG = "x" * 1001
 
 Said = tuple[int, str, str]
 Say = Callable[..., Said]
@@ -210,6 +211,13 @@ def test_key_files_that_are_none(say: Say, key: str, tmp_path: Path) -> None:
         ("keys revoke nope", 1, "There is no deploy key 'nope'."),
         ("keys rotate nope", 1, "There is no deploy key 'nope'."),
         ("keys check", 1, "Missing option '--service'."),
+        ("keys check --service a/b", 1, "--service: 'a/b' is not a service."),
+        (f"keys check --service {'a' * 500}", 1, f"--service: '{'a' * 200}' is not a service."),
+        ("keys check --service api --action fly", 1, "--action: There is no action 'fly'."),
+        (f"breaker reset api --reason {LONG}", 1, "--reason: The reason has 1,001 characters: 1,000 are possible."),
+        (f"promote --accept-inconclusive --reason {LONG}", 1, "--reason: The reason has 1,001 characters"),
+        (f"--rollback --service api --reason {LONG} --key {WRONG}", 1, "The reason has 1,001 characters"),
+        (f"--rollback --service {'a' * 500} --key {WRONG}", 1, f"'{'a' * 200}' is no name of a service."),
         ("keys nope", 1, "No such command 'nope'."),
         ("breaker nope", 1, "No such command 'nope'."),
         ("breaker reset", 1, "Missing argument 'SERVICE'."),

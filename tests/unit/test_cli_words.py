@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from nself_deploy.cli import main as program
 from nself_deploy.cli import observe, release, setup
+from nself_deploy.cli.options import value_options
 
 Call = tuple[str, dict[str, Any]]
 
@@ -191,3 +193,27 @@ def test_a_directory_without_a_compose_file(tmp_path: Path, capsys: pytest.Captu
     err = capsys.readouterr().err
     assert err.startswith(f"error: {tmp_path}: There is no Compose file")
     assert "-> Run nself in the directory of the Compose file, or name it with -C." in err
+
+
+def test_every_option_with_a_value_is_known_where_commands_are_looked_for() -> None:
+    """Else the value of one that stands before its command would be taken for the command."""
+    with click.Context(program.deploy) as ctx:
+        words = {word for command in commands(program.deploy, ctx) for word in valued(command)}
+    assert words <= value_options()
+
+
+def commands(group: click.Group, ctx: click.Context) -> Iterator[click.Command]:
+    """All commands below a group."""
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        assert command is not None
+        yield command
+        if isinstance(command, click.Group):
+            yield from commands(command, ctx)
+
+
+def valued(command: click.Command) -> Iterator[str]:
+    """The words of options that are followed by a value."""
+    for option in command.params:
+        if isinstance(option, click.Option) and not option.is_flag and not option.count:
+            yield from option.opts

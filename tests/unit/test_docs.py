@@ -14,15 +14,20 @@ from nself_deploy.app.doctor import FindingLine, RepairLine, Report
 from nself_deploy.app.inspect import RunStatus, SlotStatus, Status
 from nself_deploy.app.replaying import Replay, RunReplay
 from nself_deploy.cli.main import deploy, nself
+from nself_deploy.core.alerts import Taken
 from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.audit import Report as AuditReport
+from nself_deploy.core.audit_delivery import SinkLine
 from nself_deploy.core.breaker import BreakerLine
 from nself_deploy.core.deploy_keys import KeyLine
 from nself_deploy.core.document import Document, PlanDocument, ServiceLine, SettingLine, StepLine
 from nself_deploy.core.replay import Difference
-from nself_deploy.core.rollback import RollbackDocument, RollbackUIState
+from nself_deploy.core.rollback import RollbackDocument, RollbackUIState, ServiceRollback
 from nself_deploy.core.settings import _KINDS, KNOWN_TARGETS
 from nself_deploy.core.state import BlueGreenState, RollbackState, StrategyState
+from nself_deploy.core.watch_document import AlertLine as WatchedAlert
+from nself_deploy.core.watch_document import ObjectiveLine, WatchDocument
+from nself_deploy.core.web import AlertLine, ServedLine
 from nself_deploy.errors import Exit
 from tests.unit.house import ROOT, files, shown
 
@@ -121,8 +126,12 @@ def test_every_variable_of_a_setting_is_documented() -> None:
         ("A run", RunStatus.__struct_fields__),
         ("An audit event", AuditEvent.__struct_fields__),
         ("The audit check", AuditReport.__struct_fields__),
+        ("An audit sink", SinkLine.__struct_fields__),
         ("A deploy key", KeyLine.__struct_fields__),
         ("A breaker", BreakerLine.__struct_fields__),
+        ("A line of serve", ServedLine.__struct_fields__),
+        ("The state of a rollback", ServiceRollback.__struct_fields__),
+        ("An answer to an alert", AlertLine.__struct_fields__),
         ("The doctor document", Report.__struct_fields__),
         ("The replay document", Replay.__struct_fields__),
         ("A replayed run", RunReplay.__struct_fields__),
@@ -134,6 +143,9 @@ def test_every_variable_of_a_setting_is_documented() -> None:
             "The rollback document",
             [k for k in RollbackDocument.__struct_fields__ if k not in Document.__struct_fields__],
         ),
+        ("The watch document", [k for k in WatchDocument.__struct_fields__ if k not in Document.__struct_fields__]),
+        ("An objective", ObjectiveLine.__struct_fields__),
+        ("An alert", WatchedAlert.__struct_fields__),
         ("The plan document", [k for k in PlanDocument.__struct_fields__ if k not in Document.__struct_fields__]),
     ],
 )
@@ -204,3 +216,7 @@ def test_the_changelog_knows_this_version() -> None:
 
 def test_every_state_of_a_rollback_is_documented() -> None:
     assert first_cells(section(read("how-to/rollback.md"), "One service, by a program")) == list(RollbackUIState)
+
+
+def test_what_becomes_of_an_alert_is_documented() -> None:
+    assert set(first_cells(section(read("how-to/serve.md"), "Alertmanager"))) == {"outcome", *Taken}

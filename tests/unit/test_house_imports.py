@@ -14,8 +14,8 @@ import nself_deploy
 from nself_deploy import api
 from tests.unit.house import ROOT
 
-ENGINE = {"aiodocker", "aiohttp", "rich"}
-"""Heavy: only what asks the container engine may import them."""
+ENGINE = {"aiodocker", "aiohttp", "psycopg", "rich"}
+"""Heavy: only what asks the container engine, another server or a database may import them."""
 PARSERS = {"crossplane", "ruamel.yaml", "sqlite3", "asyncio"}
 """Not needed to give help, or to complain about a wrong word."""
 
@@ -45,9 +45,14 @@ def fresh(code: str, *words: str, cwd: Path) -> list[object]:
         ("deploy --help", 0, ENGINE | PARSERS),
         ("deploy status --help", 0, ENGINE | PARSERS),
         ("deploy rollback --help", 0, ENGINE | PARSERS),
+        ("deploy serve --help", 0, ENGINE | PARSERS),
         ("deploy --bogus", 1, ENGINE | PARSERS),
         ("deploy history", 0, ENGINE | {"crossplane"}),
         ("deploy history --json", 0, ENGINE | {"crossplane"}),
+        ("deploy audit --help", 0, ENGINE | PARSERS),
+        ("deploy audit init --sql", 0, ENGINE | PARSERS),
+        ("deploy audit status", 0, ENGINE | {"crossplane"}),
+        ("deploy audit list", 0, ENGINE | {"crossplane"}),
         ("deploy replay nothing", 1, ENGINE | {"crossplane"}),
     ],
 )

@@ -12,7 +12,7 @@ from nself_deploy.app import asking, baking, judging
 from nself_deploy.app.judge_records import closed_key
 from nself_deploy.core import effects as do
 from nself_deploy.core import machine
-from nself_deploy.core.asking import Answer, Wanted, answer_key
+from nself_deploy.core.asking import Answer, Wanted, answer_key, ask_key
 from nself_deploy.core.canary import known_words
 from nself_deploy.core.model import Container, Slot, Split
 from nself_deploy.core.times import parse
@@ -169,7 +169,7 @@ async def asked(scene: Scene, wanted: Wanted, at: float, **more: Any) -> Answer 
     """Ask from another terminal while it is judged."""
     found: list[asyncio.Future[Answer | None]] = []
     scene.at[at] = lambda: found.append(asyncio.ensure_future(asking.ask(scene.world, scene.run, wanted, **more)))
-    task = asyncio.ensure_future(scene.judge("judge:10"))
+    task = asyncio.ensure_future(scene.judged("judge:10"))
     while not found and not task.done():
         await asyncio.sleep(0)
     answer = await found[0]
@@ -182,8 +182,8 @@ async def test_another_terminal_pauses_it() -> None:
     scene = a_scene()
     answer = await asked(scene, Wanted.PAUSE, 20.0)
 
-    assert answer is not None and answer.done and answer.words == "paused at 10 %"
-    assert scene.words["result"].startswith("paused by ann at 10 %")
+    assert answer is not None and answer.done and answer.words == "paused by ann at 10 %"
+    assert scene.words["result"].startswith("paused by ann at 10 %") and not scene.words[ask_key(scene.run.id)]
 
 
 async def test_another_terminal_promotes_what_is_good_enough() -> None:

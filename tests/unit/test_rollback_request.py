@@ -40,8 +40,12 @@ def test_retries_out_of_range_are_refused(retries: int) -> None:
 
 def test_defaults_and_one_line_of_reason() -> None:
     assert checked("ping_api", "prod", "a\n b", 0) == Request("ping_api", "prod", "a b", 1)
-    assert checked("ping_api", "staging", "x" * 5000, 3).max_retries == 3
-    assert len(checked("ping_api", "staging", "x" * 5000, 3).reason) == 1000
+    assert checked("ping_api", "staging", "x" * 1000, 3) == Request("ping_api", "staging", "x" * 1000, 3)
+
+
+def test_a_reason_that_is_too_long_is_refused_and_not_cut() -> None:
+    with pytest.raises(UsageError, match=r"The reason has 1,001 characters: 1,000 are possible\."):
+        checked("ping_api", "staging", "x" * 1001, 3)
 
 
 @pytest.mark.parametrize(

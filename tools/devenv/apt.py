@@ -126,11 +126,8 @@ class Suite:
             files = self._names(packages)
             self._apt("install", "--download-only", *_INSTALL, *packages)
             return [archives / name for name in files]
-        found = []
-        for package in packages:
-            self._apt("download", package, cwd=archives)
-            found.append(max(archives.glob(f"{package}_*.deb"), key=lambda path: path.stat().st_mtime_ns))
-        return found
+        self._apt("download", *packages, cwd=archives)
+        return [max(archives.glob(f"{name}_*.deb"), key=lambda path: path.stat().st_mtime_ns) for name in packages]
 
     def forget_archives(self) -> None:
         """Remove the downloaded package files: what was made from them is kept elsewhere."""

@@ -38,11 +38,53 @@ class Part:
 _HELPERS = Source(OLDEST_SUITE, ("runc", "iptables", "libsystemd0"))
 _CLIENT = ("docker-cli", "docker-compose", "docker-buildx")
 _SERVER = ("docker.io", "containerd", "tini")
+_DATABASE = ("postgresql-15", "libpq5", "tzdata")
+"""Not all that it depends on: the compiler for queries, which tests don't use, is larger than all the rest."""
+_DATABASE_LIBRARIES = (
+    "libaudit1",
+    "libcap-ng0",
+    "libcap2",
+    "libcom-err2",
+    "libffi8",
+    "libgcrypt20",
+    "libgmp10",
+    "libgnutls30",
+    "libgpg-error0",
+    "libgssapi-krb5-2",
+    "libhogweed6",
+    "libicu72",
+    "libidn2-0",
+    "libk5crypto3",
+    "libkeyutils1",
+    "libkrb5-3",
+    "libkrb5support0",
+    "libldap-2.5-0",
+    "liblz4-1",
+    "liblzma5",
+    "libnettle8",
+    "libp11-kit0",
+    "libpam0g",
+    "libsasl2-2",
+    "libssl3",
+    "libstdc++6",
+    "libsystemd0",
+    "libtasn1-6",
+    "libunistring2",
+    "libxml2",
+    "libzstd1",
+    "zlib1g",
+)
 
 PARTS = {
     "nginx-1.22": Part((Source(OLDEST_SUITE, ("nginx",)),), "usr/sbin/nginx"),
     "docker-registry": Part((Source(OLDEST_SUITE, ("docker-registry",)),), "usr/bin/docker-registry"),
+    "postgresql": Part(
+        (Source(OLDEST_SUITE, (*_DATABASE, *_DATABASE_LIBRARIES), closure=False),), "usr/lib/postgresql/15/bin"
+    ),
     "prometheus": Part((Source(OLDEST_SUITE, ("prometheus",), closure=False),), "usr/bin/prometheus"),
+    "alertmanager": Part(
+        (Source(OLDEST_SUITE, ("prometheus-alertmanager",), closure=False),), "usr/bin/prometheus-alertmanager"
+    ),
     "openssl": Part((Source(OLDEST_SUITE, ("openssl",)),), "usr/bin/openssl"),
     "wrk": Part((Source(OLDEST_SUITE, ("wrk",)),), "usr/bin/wrk"),
     "pip-wheel": Part((Source(OLDEST_SUITE, ("python3-pip-whl",), closure=False),), "usr/share/python-wheels"),

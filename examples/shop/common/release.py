@@ -16,6 +16,7 @@ class Variant(StrEnum):
     BROKEN = "broken"  # the same, but every answer
     RARE = "rare"  # the same, but every twentieth answer
     LATE = "late"  # as flaky, but only from 30 seconds after the first request to anything else than /
+    LATE_RARE = "late-rare"  # as rare, but only from 10 seconds after the first request to anything else than /
     POSTS = "posts"  # healthy, but every POST is answered with 500
     HANG = "hang"  # healthy, but answers nothing else than /
     SLOW = "slow"  # takes twice as long for each answer

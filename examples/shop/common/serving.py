@@ -17,7 +17,6 @@ log = logging.getLogger("shop")
 
 CRASH_AFTER_SECONDS = 5.0
 RESTLESS_SECONDS = 20.0
-LATE_SECONDS = 30.0
 HANG_SECONDS = 100.0
 SLOW_START_SECONDS = 8.0
 STUBBORN_SECONDS = 60.0
@@ -26,7 +25,8 @@ IDLE_CONNECTION_SECONDS = 75.0  # longer than nginx keeps a connection to us
 CLOSE_HANDSHAKE_SECONDS = 3.0
 
 ALWAYS_FINE = ("/", "/healthz")  # what probes ask for
-EVERY = {Variant.BROKEN: 1, Variant.FLAKY: 5, Variant.LATE: 5, Variant.RARE: 20}  # which answers are errors
+EVERY = {Variant.BROKEN: 1, Variant.FLAKY: 5, Variant.LATE: 5, Variant.RARE: 20, Variant.LATE_RARE: 20}  # are errors
+LATE_SECONDS = {Variant.LATE: 30.0, Variant.LATE_RARE: 10.0}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -70,7 +70,7 @@ class Life:
         self.asked += 1
         if self.asked == 1:
             self._first_user()
-        if variant is Variant.LATE and asyncio.get_running_loop().time() < self.first_asked + LATE_SECONDS:
+        if asyncio.get_running_loop().time() < self.first_asked + LATE_SECONDS.get(variant, 0.0):
             return False
         return self.asked % EVERY.get(variant, self.asked + 1) == 0 or (variant is Variant.POSTS and method == "POST")
 

@@ -21,14 +21,15 @@ from nself_deploy.adapters.durable_files import ensure_nself_dir
 from nself_deploy.adapters.journal_audit import AuditTrail
 from nself_deploy.adapters.journal_schema import RESTORE, identity, mapped, open_database
 from nself_deploy.core.audit import AuditEvent, Trigger, run_ended
-from nself_deploy.core.journal_records import Entry, EntryKind, RunState
-from nself_deploy.core.machine import Outcome, Run
+from nself_deploy.core.journal_records import Entry, EntryKind, RunState, state_of
+from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Release, Slot
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
 from nself_deploy.core.state import format_time
 from nself_deploy.errors import StateFileError
 
 if TYPE_CHECKING:
+    from nself_deploy.adapters.journal_deliveries import Deliveries
     from nself_deploy.adapters.journal_guards import Guards
 
 JOURNAL_FILE = ".nself/nself.db"
@@ -37,14 +38,6 @@ Addresses = dict[tuple[str, str, int], int]
 """(network, service, replica) -> host number."""
 
 T = TypeVar("T")
-
-
-_STATE_OF = {
-    None: RunState.RUNNING,
-    Outcome.DONE: RunState.DONE,
-    Outcome.FAILED: RunState.FAILED,
-    Outcome.INTERRUPTED: RunState.UNDONE,
-}
 
 
 def _utc_now() -> str:
@@ -65,6 +58,8 @@ class Journal:
         self._now = now
         self._identity = identity(path)
         self._begun: set[str] = set()
+        self.at_end: Callable[[Journal], None] = lambda journal: None
+        """Called when a journal that was open for writing is closed, just before."""
         self.audit = AuditTrail(path, self._rows, self._execute, now, actor)
 
     @cached_property
@@ -73,6 +68,13 @@ class Journal:
         from nself_deploy.adapters.journal_guards import Guards
 
         return Guards(self.path, self._rows, self._execute, self.transaction, self.add_event)
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        """The outbox of the audit trail."""
+        from nself_deploy.adapters.journal_deliveries import Deliveries
+
+        return Deliveries(self.path, self._rows, self._execute, self.guards.transaction)
 
     @classmethod
     def open(
@@ -105,8 +107,12 @@ class Journal:
     def close(self) -> None:
         """Let go of the file; closing twice is fine."""
         if self._db is not None:
-            with mapped(self.path, "close"):
-                self._db.close()
+            try:
+                if self._writable:
+                    self.at_end(self)
+            finally:
+                with mapped(self.path, "close"):
+                    self._db.close()
         self._db, self._closed = None, True
 
     def __enter__(self) -> Self:
@@ -163,7 +169,7 @@ class Journal:
                 raise ValueError(f"run {run.id} has begun already")
             self._execute(
                 "INSERT INTO runs (run_id, kind, started_at, updated_at, state, document) VALUES (?, ?, ?, ?, ?, ?)",
-                *(run.id, run.plan.kind.value, run.started_at, self._now(), _state(run).value, _json(run)),
+                *(run.id, run.plan.kind.value, run.started_at, self._now(), state_of(run).value, _json(run)),
             )
             self.set_slots(slots or {})
         self._begun.add(run.id)
@@ -191,7 +197,7 @@ class Journal:
             changed = self._execute(
                 "UPDATE runs SET updated_at = ?, state = ?, document = ? WHERE run_id = ?",
                 self._now(),
-                _state(run).value,
+                state_of(run).value,
                 _json(run),
                 run.id,
             )
@@ -387,12 +393,6 @@ class Journal:
 
 def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
-
-
-def _state(run: Run) -> RunState:
-    if not run.ended:
-        return RunState.PARKED if run.waits else RunState.RUNNING
-    return _STATE_OF[run.outcome]
 
 
 __all__ = ["JOURNAL_FILE", "Addresses", "Entry", "EntryKind", "Journal", "RunState"]

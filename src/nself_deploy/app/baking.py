@@ -7,6 +7,7 @@ import secrets
 import msgspec
 
 from nself_deploy.app.judging import BACK_S, LATE_S, LOOK_S, SAVE_S, load, open_log, save
+from nself_deploy.app.slo_watch import SloWatch, bake_key
 from nself_deploy.app.watching import Containers, catch_up, unix_now
 from nself_deploy.app.world import World
 from nself_deploy.core import record_lines as lines
@@ -19,6 +20,7 @@ from nself_deploy.core.log_moves import Move
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Split
 from nself_deploy.core.recorder import Recorder, opened
+from nself_deploy.core.slo import Pace
 from nself_deploy.errors import Unhealthy
 
 
@@ -26,9 +28,10 @@ async def bake(world: World, run: Run, effect: BakeEffect) -> str:
     """Watch the release until its time is over; what was seen, in words.
 
     Raises:
-        Unhealthy: more fails than is allowed, or a container broke down.
+        Unhealthy: more fails than is allowed, an objective's error budget burns fast, or a container broke down.
     """
     await world.router.record(on=True)
+    slo = SloWatch(world, world.objectives, bake_key(run.id)) if world.objectives else None
     recorder = _recorder(world, run, effect)
     session = recorder.session
     baking = session.bake
@@ -48,6 +51,8 @@ async def bake(world: World, run: Run, effect: BakeEffect) -> str:
             log, at = open_log(world, session), baking.now
         recorder.incidents(await containers.incidents(at))
         recorder.tell(lines.Time(at - LATE_S))
+        if slo is not None and acts:
+            _refuse_burning(slo)
         promoted = _answered(world, run)
         world.progress(f"{max(effect.seconds - at, 0.0):.0f} s left, {bake_words(baking)}")
         now = world.clock.monotonic()
@@ -63,6 +68,14 @@ async def bake(world: World, run: Run, effect: BakeEffect) -> str:
             shown = f"ended early by {promoted}" if promoted else "over"
             return f"{shown}; {bake_words(baking)}" + (f"; not all was seen: {problem}" if problem else "")
         await world.clock.sleep(LOOK_S)
+
+
+def _refuse_burning(slo: SloWatch) -> None:
+    """The objectives have a word beside the bake's own test. A slow alert ends nothing."""
+    for alert in slo.look():
+        if alert.windows.pace is Pace.FAST:
+            what = f"The release burns the error budget of an objective: {alert.words} ({alert.evidence})."
+            raise Unhealthy(what, "Mend it, then deploy again.", evidence=(alert.evidence,))
 
 
 def _recorder(world: World, run: Run, effect: BakeEffect) -> Recorder:

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from nself_deploy.app.lifecycle import plain_containers
+from nself_deploy.app.log_keeping import watched
 from nself_deploy.app.world import World
 from nself_deploy.core.doctor_around import missing_networks
 from nself_deploy.core.doctor_facts import SLOTS, DiskFacts, Facts, LockFacts, RouterFacts, StateFacts, Trouble
@@ -188,7 +189,7 @@ async def _router(world: World) -> RouterFacts:
         mounted=state.mounted,
         tree=state.tree,
         loaded_tree=state.loaded_tree,
-        recording=state.recording,
+        recording=state.recording and not watched(world.store, world.clock.now()),
         refused=trouble_of(refused) if refused else None,
         attached=tuple(container.addresses) if container else (),
     )

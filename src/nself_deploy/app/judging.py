@@ -13,9 +13,11 @@ from collections.abc import Sequence
 import msgspec
 
 from nself_deploy.app import judge_records
+from nself_deploy.app.log_keeping import stop_recording
 from nself_deploy.app.measuring import Measuring
 from nself_deploy.app.pausing import paused
 from nself_deploy.app.ports import LogView, RequestLog
+from nself_deploy.app.slo_watch import bake_key
 from nself_deploy.app.watching import Containers, LogGuard, Waiting, catch_up, unix_now
 from nself_deploy.app.world import World
 from nself_deploy.core import audit
@@ -77,7 +79,7 @@ def forget(world: World, run: Run) -> None:
         session = load(world, run)
         if session is not None:
             judge_records.close(world, run, session)
-    for key in (session_key(run.id), ask_key(run.id), answer_key(run.id)):
+    for key in (session_key(run.id), ask_key(run.id), answer_key(run.id), bake_key(run.id)):
         if world.store.meta(key):
             world.store.set_meta(key, "")
 
@@ -185,7 +187,7 @@ async def judge(world: World, run: Run, effect: JudgeEffect) -> str:
     try:
         return await _watched(world, run, effect, session)
     except Parked:
-        await world.router.record(on=False)  # nobody reads it while it waits, and it would grow for ever
+        await stop_recording(world)  # nobody reads it while it waits, and it would grow for ever
         raise
 
 
@@ -205,9 +207,9 @@ async def _until_known(world: World, run: Run, effect: JudgeEffect, watch: _Watc
         await watch.look()
         watch.answer()
         where, why = recorder.way(effect.hold_s, effect.next_percent, watch.at)
-        if pause_is_due(session, effect, watch.at):
+        if not run.paused_here and pause_is_due(session, effect, watch.at):
             save(world, run, recorder)
-            raise paused(world, f"paused at {session.percent} %, as planned", PAUSED, effect.pause)
+            raise paused(world, f"paused at {session.percent} %, as planned", PAUSED, effect.pause, planned=True)
         world.progress(progress_words(session))
         now = world.clock.monotonic()
         if where is not Way.WAIT or now - saved >= SAVE_S:
@@ -284,11 +286,12 @@ class _Watch:
         if not text:
             return
         ask, session, recorder = msgspec.json.decode(text, type=Ask), self._session, self.recorder
-        self._world.store.set_meta(ask_key(self._run.id), "")
-        if ask.wanted is Wanted.PAUSE:
+        if ask.wanted is Wanted.PAUSE:  # the parked run is the answer: before it is on record, nothing is paused
             save(self._world, self._run, recorder)
-            self._say(Answer(ask.id, done=True, words=f"paused at {session.percent} %"))
-            raise paused(self._world, f"paused by {ask.by} at {session.percent} %", PAUSED, ask.limit)
+            parked = paused(self._world, f"paused by {ask.by} at {session.percent} %", PAUSED, ask.limit)
+            parked.asked = ask.id
+            raise parked
+        self._world.store.set_meta(ask_key(self._run.id), "")
         good = recorder.proved(self._effect.next_percent)
         if good or ask.reason:
             consent = Consent(ask.by, "" if good else ask.reason, ask.full)

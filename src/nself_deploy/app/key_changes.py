@@ -184,15 +184,28 @@ def check(wanted: Wanted) -> None:
     if not _NAME.fullmatch(wanted.name):
         what = f"{wanted.name!r} is no name for a deploy key."
         raise UsageError(what, "Use letters, digits, _, - and . (at most 64).")
+    _check_scope(wanted.actions, wanted.environments, wanted.services)
+
+
+def check_asked(action: str, environment: str, service: str) -> None:
+    """What a key is to be tried for.
+
+    Raises:
+        UsageError: there can't be such an action, environment or service.
+    """
+    _check_scope((action,), (environment,), (service,))
+
+
+def _check_scope(actions: Iterable[str], environments: Iterable[str], services: Iterable[str]) -> None:
     known = (*(action.value for action in Action), keys.ANY)
-    unknown = [action for action in wanted.actions if action not in known]
+    unknown = [action for action in actions if action not in known]
     if unknown:
-        raise UsageError(f"There is no action {unknown[0]!r}.", f"Actions: {', '.join(known)}.", where="--action")
-    _check_words(wanted.environments, "an environment", "--env")
-    _check_words(wanted.services, "a service", "--service")
+        raise UsageError(f"There is no action {unknown[0][:200]!r}.", f"Actions: {', '.join(known)}.", where="--action")
+    _check_words(environments, "an environment", "--env")
+    _check_words(services, "a service", "--service")
 
 
 def _check_words(words: Iterable[str], what: str, where: str) -> None:
     for word in words:
         if word != keys.ANY and not _WORD.fullmatch(word):
-            raise UsageError(f"{word!r} is not {what}.", "Give its name, or '*' for all of them.", where=where)
+            raise UsageError(f"{word[:200]!r} is not {what}.", "Give its name, or '*' for all of them.", where=where)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from nself_deploy.app.judging import forget
+from nself_deploy.app.log_keeping import stop_recording
 from nself_deploy.app.traffic import save_split
 from nself_deploy.app.world import World
 from nself_deploy.core.effects import Record
@@ -46,7 +47,7 @@ async def record(world: World, effect: Record, run: Run) -> str:
         _save_rollback_records(world, run, now)
     forget(world, run)
     if effect.standby is None:
-        await world.router.record(on=False)
+        await stop_recording(world)
     return f"{effect.live or 'nothing'} is live" + (f", {effect.standby} is warm" if effect.standby else "")
 
 

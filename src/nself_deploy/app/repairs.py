@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from nself_deploy.app import lifecycle, recovery, traffic
 from nself_deploy.app.checkup import Leftovers, look
+from nself_deploy.app.log_keeping import stop_recording
 from nself_deploy.app.proving import POLL_S
 from nself_deploy.app.world import World
 from nself_deploy.core import effects as do
@@ -79,7 +80,7 @@ class Repairs:
             case fix.WriteSlotFile(release, slot):
                 await lifecycle.compile_to_slot(world, self._release(release), slot)
             case fix.StopRecording():
-                await world.router.record(on=False)
+                await stop_recording(world)
                 return "stopped"
             case fix.WriteStates(files):
                 await self._states(files)
@@ -120,7 +121,7 @@ class Repairs:
         words = await self._remove(ids)
         record = world.store.slots().get(slot)
         if record is not None and record.role is SlotRole.STANDBY:
-            await world.router.record(on=False)
+            await stop_recording(world)
         if record is not None and record.role is not SlotRole.EMPTY:
             world.store.set_slots({slot: SlotRecord("", SlotRole.EMPTY, world.clock.now())})
         return words if ids else "recorded as empty"

@@ -12,13 +12,21 @@ from nself_deploy.app.result import Result
 from nself_deploy.app.world import Store, World
 from nself_deploy.core.audit import AuditEvent, event_id
 from nself_deploy.core.breaker import Refused, Turn, TurnOutcome
+from nself_deploy.core.document import run_document
 from nself_deploy.core.machine import Outcome, Run
-from nself_deploy.core.model import Release, Slot
+from nself_deploy.core.model import Release, Slot, Strategy
 from nself_deploy.core.moments import Moment
 from nself_deploy.core.plan import Kind
 from nself_deploy.core.recovery import Wish
 from nself_deploy.core.release import image_tag
-from nself_deploy.core.rollback import STATUS, Request, RollbackUIState, ServiceRollback, key_of
+from nself_deploy.core.rollback import (
+    STATUS,
+    Request,
+    RollbackDocument,
+    RollbackUIState,
+    ServiceRollback,
+    key_of,
+)
 from nself_deploy.core.service_release import prior_release, version_of, with_service
 from nself_deploy.core.slot_records import live_slot
 from nself_deploy.errors import StateFileError, UsageError
@@ -62,8 +70,8 @@ def look(world: World, request: Request) -> Found | None:
     prior = prior_release(live, request.service, request.environment, runs, world.store.release)
     if prior is None:
         return None
-    version = version_of(prior, request.service)
-    to = with_service(live, prior, request.service, world.clock.now(), world.user)
+    version, now = version_of(prior, request.service), world.clock.now()
+    to = prior if request.whole else with_service(live, prior, request.service, now, world.user)
     to = world.store.release_by_fingerprint(to.fingerprint) or to
     return Found(live, to, version_of(live, request.service), version, _since(world, request.service, version, runs))
 
@@ -118,6 +126,8 @@ class Attempt:
         self._turn = Turn(id_, now, found.origin, found.version)
         self._found = found
         self._asked = False
+        self.loading: ServiceRollback | None = None
+        """What others read while it runs."""
 
     def look_again(self, found: Found) -> None:
         """What was found may be another release by now; what the breaker was asked about stays."""
@@ -141,10 +151,10 @@ class Attempt:
                 raise answer.error()
             breaker.record(guards, request.environment, request.service, turn, turn.at)
             self._asked = True
-        state = ServiceRollback(
+        self.loading = ServiceRollback(
             RollbackUIState.LOADING, request.service, request.environment, self._found.to.id, at=world.clock.now()
         )
-        save_state(world.store, state)
+        save_state(world.store, self.loading)
 
     def end(self, guards: BreakerStore, *, done: bool, now: Moment) -> None:
         """Tell the breaker how it went."""
@@ -166,6 +176,30 @@ def ended(run: Run, request: Request) -> ServiceRollback:
     event = event_id(run) if run.ended else ""
     return ServiceRollback(
         state, request.service, request.environment, run.plan.release, error, event, exit_status=status
+    )
+
+
+def document_of(state: ServiceRollback, result: Result | None) -> RollbackDocument:
+    """The document that programs read; `result` is the run, if there was one."""
+    done = state.ui_state is RollbackUIState.POPULATED
+    run = result.run if result else None
+    found = run_document(run, result.before if result else (), state.duration_ms) if run else None
+    return RollbackDocument(
+        target=state.environment,
+        strategy=found.strategy if found else Strategy.BLUE_GREEN.value,
+        release=found.release if found else "",
+        previous_release=found.previous_release if found else "",
+        steps=found.steps if found else (),
+        duration_ms=state.duration_ms,
+        success=done,
+        rolled_back=found.rolled_back if found else False,
+        final_percent=found.final_percent if found else 0,
+        error=state.error,
+        service=state.service,
+        environment=state.environment,
+        ui_state=state.ui_state,
+        prior_version=state.prior_version,
+        audit_event_id=state.audit_event_id,
     )
 
 
@@ -197,6 +231,9 @@ def note(store: Store, request: Request, outcome: str, error: str, key: str) -> 
         service=request.service,
         reason=request.reason,
         error=error,
-        metadata={"key": key} if key else {},
+        metadata={
+            **({"key": key} if key else {}),
+            **({"evidence": list(request.evidence)} if request.evidence else {}),
+        },
     )
     return store.add_event(event).id

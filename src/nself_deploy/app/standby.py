@@ -7,6 +7,7 @@ import asyncio
 from nself_deploy.app import lifecycle, traffic
 from nself_deploy.app.inspect import expired_standby
 from nself_deploy.app.locking import EXPIRY, held
+from nself_deploy.app.log_keeping import stop_recording
 from nself_deploy.app.world import Store, World
 from nself_deploy.core.model import Slot
 from nself_deploy.core.slot_records import SlotRecord, SlotRole, standby_slot
@@ -35,7 +36,7 @@ async def expire(world: World, waited_for: Standby | None = None) -> str:
     if world.store.unfinished() is not None:
         return ""
     if standby_slot(world.store.slots()) is None:
-        await world.router.record(on=False)
+        await stop_recording(world)
     split = world.router.split()
     slot = expired_standby(world.store, split, world.clock.now())
     if slot is None and waited_for is not None and waited_for == recorded(world.store):
@@ -43,7 +44,7 @@ async def expire(world: World, waited_for: Standby | None = None) -> str:
     if slot is None:
         return ""
     words = await lifecycle.remove_slot(world, slot)
-    await world.router.record(on=False)
+    await stop_recording(world)
     world.store.set_slots({slot: SlotRecord("", SlotRole.EMPTY, world.clock.now())})
     if (split := world.router.split()) is not None:
         traffic.save_split(world, split)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from nself_deploy.app.ports import (
     Clock,
@@ -21,12 +21,16 @@ from nself_deploy.app.ports import (
 )
 from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.document import StepLine
+from nself_deploy.core.journal_records import Entry
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Project, Release, Slot
 from nself_deploy.core.retention import KEEP
 from nself_deploy.core.routing import TreeSpec
 from nself_deploy.core.slot_records import SlotRecord
 from nself_deploy.core.state import BlueGreenState, RollbackState, StrategyState
+
+if TYPE_CHECKING:
+    from nself_deploy.core.slo import Objective
 
 
 class Store(Protocol):
@@ -46,6 +50,9 @@ class Store(Protocol):
 
     def history(self, limit: int = 20) -> list[Run]:
         """Runs, newest first."""
+
+    def entries(self, run_id: str) -> list[Entry]:
+        """The journal of one run, in order."""
 
     def add_event(self, event: AuditEvent) -> AuditEvent:
         """Add to the audit trail (a run's end is added by itself); the same id twice is one. Returns it as stored."""
@@ -177,6 +184,8 @@ class World:
     """Who answers the queries of metrics; None when nobody is named."""
     judge_records: JudgeRecords | None = None
     """None where nobody wants to replay verdicts."""
+    objectives: tuple[Objective, ...] = ()
+    """Service level objectives of the project's file."""
     keep_releases: int = KEEP
     """How many releases are kept."""
     still_ours: Callable[[], Awaitable[None]] = field(default=nothing)

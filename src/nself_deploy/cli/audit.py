@@ -1,4 +1,4 @@
-"""Commands about the audit trail: list, show, verify, export."""
+"""Commands about the audit trail: list, show, verify, export, and those of its delivery."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from nself_deploy.cli.audit_delivery import COMMANDS, waiting_notes
 from nself_deploy.cli.group import PartsGroup
 from nself_deploy.cli.options import common
 
@@ -21,7 +22,7 @@ def audit() -> None:
     """Who did what, when, and how it ended: one event for each deploy and rollback, and others.
 
     Events are only ever added, and each one carries the hash of the one before it: verify finds what was changed,
-    removed or moved.
+    removed or moved. They can be delivered to a table or a webhook as well (init), without a deploy waiting for it.
     """
 
 
@@ -31,7 +32,7 @@ def audit() -> None:
 def list_events(limit: int, as_json: bool, directory: str) -> int:
     """Events, newest first: when, what, how it ended, where, who, and the id."""
     from nself_deploy import wiring
-    from nself_deploy.cli.output import Lines, print_json
+    from nself_deploy.cli.output import Lines, print_json, printable
     from nself_deploy.cli.showing import show_events
 
     with contextlib.closing(wiring.open_store(directory)) as store:
@@ -39,7 +40,10 @@ def list_events(limit: int, as_json: bool, directory: str) -> int:
     if as_json:
         print_json(found)
     else:
-        show_events(found, Lines(sys.stdout))
+        lines = Lines(sys.stdout)
+        show_events(found, lines)
+        for words in waiting_notes(directory):
+            lines.note(printable(words))
     return 0
 
 
@@ -118,3 +122,7 @@ def export(directory: str, **_: Any) -> int:
                 remedy = "Run nself deploy audit verify to see what else is wrong."
                 raise StateFileError(what, remedy, where=str(store.path)) from error
     return 0
+
+
+for command in COMMANDS:
+    audit.add_command(command)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nself_deploy.cli.group import PartsGroup
-from nself_deploy.cli.options import common
+from nself_deploy.cli.options import REASON_HELP, common
 
 if TYPE_CHECKING:
     from nself_deploy.cli.output import Lines
@@ -45,7 +45,7 @@ def status(as_json: bool, directory: str) -> int:
 @breaker.command(short_help="Close a breaker now, and forget what was bad.")
 @click.argument("service", metavar="SERVICE")
 @click.option("--env", "environment", default="prod", metavar="NAME", help="The environment [prod].")
-@click.option("--reason", default="", metavar="TEXT", help="Why; kept in the audit trail.")
+@click.option("--reason", default="", metavar="TEXT", help=REASON_HELP)
 @common
 def reset(service: str, environment: str, reason: str, as_json: bool, directory: str) -> int:
     """Close the breaker of SERVICE now, and forget its rollbacks and which versions were bad.
@@ -54,10 +54,11 @@ def reset(service: str, environment: str, reason: str, as_json: bool, directory:
     """
     from nself_deploy.app import breaker as use_case
     from nself_deploy.cli.output import Lines, print_json, printable
+    from nself_deploy.core.rollback import checked_reason
     from nself_deploy.core.settings import TARGETS
     from nself_deploy.wiring import guards
 
-    environment = TARGETS.get(environment, environment)
+    environment, reason = TARGETS.get(environment, environment), checked_reason(reason, "--reason")
     with guards.open_guards(directory, write=True) as store:
         changed = use_case.reset(store, environment, service, reason)
         left = use_case.status(store, guards.now())

@@ -75,14 +75,17 @@ class DeployGroup(click.Group):
         "resume": "nself_deploy.cli.release:resume",
         "abort": "nself_deploy.cli.release:abort",
         "doctor": "nself_deploy.cli.doctor:doctor",
+        "watch": "nself_deploy.cli.watching:watch",
         "keys": "nself_deploy.cli.keys:keys",
         "breaker": "nself_deploy.cli.breaker:breaker",
+        "serve": "nself_deploy.cli.serving:serve",
         "expire-standby": "nself_deploy.cli.release:expire_standby",
+        "deliver-audit": "nself_deploy.cli.audit_delivery:deliver_audit",
     }
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """Names for the help text, in the order in which people need them."""
-        return [name for name in self.lazy if name not in (RUN, "expire-standby")]
+        return [name for name in self.lazy if name not in (RUN, "expire-standby", "deliver-audit")]
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""

@@ -157,11 +157,14 @@ def check(
     It is an attempt like any other: a denied one is audited and counted. Exit status: 0 it would do; 3 it would not;
     4 too many attempts failed.
     """
+    from nself_deploy.app.key_changes import check_asked
     from nself_deploy.app.keys import Denied, authorize
     from nself_deploy.cli.output import Lines, print_json
     from nself_deploy.wiring import guards
 
-    shown, environment = read_key(key, key_file), _environment(environment)
+    environment = _environment(environment)
+    check_asked(action, environment, service)
+    shown = read_key(key, key_file)
     with guards.open_guards(directory, write=True) as store:
         answer = authorize(store, shown, action, environment, service, guards.source(), guards.now())
     if isinstance(answer, Denied):

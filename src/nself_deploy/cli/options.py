@@ -33,6 +33,14 @@ CANARY_OPTIONS = (
 """Word, setting, placeholder, help. TIME is a number with its unit: 500ms, 90s, 5m, 1h30m; without a unit, seconds."""
 
 
+REASON_HELP = "Why, in at most 1,000 characters; kept in the audit trail."
+
+DELIVERY_WORDS = ("--postgres", "--webhook", "--secret-file", "--account", "--name", "--sink")
+"""Words of commands about the delivery of the audit trail that are followed by a value."""
+
+SERVE_WORDS = ("--listen", "--tls-cert", "--tls-key")
+"""Words of `serve` that are followed by a value."""
+
 GUARD_WORDS = ("--env", "--service", "--action", "--expires", "--overlap", "--key", "--key-file")
 """Words of commands about keys and breakers that are followed by a value."""
 
@@ -40,8 +48,8 @@ GUARD_WORDS = ("--env", "--service", "--action", "--expires", "--overlap", "--ke
 def value_options() -> frozenset[str]:
     """Words that are followed by a value, in any command."""
     words = {word for word, *_ in (*DEPLOY_OPTIONS, *CANARY_OPTIONS)}
-    others = {"-C", "--to", "--limit", "--wait", "--noted", "--reason", "--max-retries", "--for", "--then"}
-    return frozenset(words | others | set(GUARD_WORDS))
+    others = ["-C", "--to", "--limit", "--wait", "--noted", "--reason", "--max-retries", "--for", "--then"]
+    return frozenset({*words, *others, "--objective", *GUARD_WORDS, *DELIVERY_WORDS, *SERVE_WORDS})
 
 
 def deploy_options(command: F) -> F:
@@ -65,7 +73,7 @@ def service_rollback_options(command: F) -> F:
     for option in (
         click.option("--max-retries", default=0, metavar="N", type=int, help="Tries after the first one failed [1]."),
         click.option("--env", "environment", default="", metavar="NAME", help="Where it was deployed to [prod]."),
-        click.option("--reason", default="", metavar="TEXT", help="Why; kept in the audit trail."),
+        click.option("--reason", default="", metavar="TEXT", help=REASON_HELP),
         click.option("--service", default="", metavar="SERVICE", help="The service that is rolled back."),
         click.option("--rollback", "back", is_flag=True, help="Take one service back to the version before."),
     ):

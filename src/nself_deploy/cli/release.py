@@ -12,6 +12,7 @@ import click
 from nself_deploy.cli.group import DeployCommand
 from nself_deploy.cli.key_input import key_options, read_key
 from nself_deploy.cli.options import (
+    REASON_HELP,
     canary_options,
     common,
     deploy_options,
@@ -169,7 +170,7 @@ def pause(for_: str | None, then: str | None, wait_s: float, as_json: bool, dire
     What is known is kept: resume goes on from there, promote gives it the next share, abort takes it back. That
     terminal's command ends with status 7, but with --for it waits for the end of the pause, and does then what --then
     says; if it is not there any more, the next command that changes things does. Nothing is promoted without proof. A
-    canary that is parked already is given that end from now on.
+    canary that is parked already is given that end from now on; with --then alone it keeps its end, and does that then.
     """
     from nself_deploy.cli import asking
 
@@ -179,7 +180,7 @@ def pause(for_: str | None, then: str | None, wait_s: float, as_json: bool, dire
 @click.command(short_help="Give a canary its next share, or all of the traffic, now.")
 @click.option("--full", is_flag=True, help="All of the traffic, not only the next share.")
 @click.option("--accept-inconclusive", "accept", is_flag=True, help="Also without proof; needs --reason.")
-@click.option("--reason", default="", metavar="TEXT", help="Why; kept in the audit trail.")
+@click.option("--reason", default="", metavar="TEXT", help=REASON_HELP)
 @wait_option
 @common
 def promote(full: bool, accept: bool, reason: str, wait_s: float, as_json: bool, directory: str) -> int:

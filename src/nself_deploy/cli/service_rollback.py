@@ -7,9 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from nself_deploy.cli.output import Lines, print_error, print_json, subject
-from nself_deploy.core.document import run_document
-from nself_deploy.core.model import Strategy
-from nself_deploy.core.rollback import Request, RollbackDocument, RollbackUIState, checked
+from nself_deploy.core.rollback import Request, checked
 from nself_deploy.core.settings import KNOWN_TARGETS, TARGETS
 from nself_deploy.errors import NselfError, UsageError
 
@@ -28,10 +26,12 @@ def rollback(
     if not service:
         raise UsageError("--rollback needs a service.", "Name it with --service, or use nself deploy rollback for all.")
     request = checked(service, environment, reason, max_retries)
+    from nself_deploy.app.service_rollback import document_of
+
     lines = Lines(sys.stdout, quiet=as_json)
     outcome = asyncio.run(_execute(directory, request, key, lines))
     if as_json:
-        print_json(document_of(outcome))
+        print_json(document_of(outcome.state, outcome.result))
     _tell(outcome, lines)
     return outcome.state.exit_status
 
@@ -44,31 +44,6 @@ async def _execute(directory: str, request: Request, key: str, lines: Lines) -> 
     on_signals(told.stop, lines)
     async with lines.ticking():
         return await execute(directory, request, key, told)
-
-
-def document_of(outcome: Outcome) -> RollbackDocument:
-    """The document that is printed."""
-    state, result = outcome.state, outcome.result
-    done = state.ui_state is RollbackUIState.POPULATED
-    run = result.run if result else None
-    found = run_document(run, result.before if result else (), state.duration_ms) if run else None
-    return RollbackDocument(
-        target=state.environment,
-        strategy=found.strategy if found else Strategy.BLUE_GREEN.value,
-        release=found.release if found else "",
-        previous_release=found.previous_release if found else "",
-        steps=found.steps if found else (),
-        duration_ms=state.duration_ms,
-        success=done,
-        rolled_back=found.rolled_back if found else False,
-        final_percent=found.final_percent if found else 0,
-        error=state.error,
-        service=state.service,
-        environment=state.environment,
-        ui_state=state.ui_state,
-        prior_version=state.prior_version,
-        audit_event_id=state.audit_event_id,
-    )
 
 
 def _tell(outcome: Outcome, lines: Lines) -> None:

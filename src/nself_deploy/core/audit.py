@@ -143,6 +143,7 @@ def run_ended(run: Run, now: str, trigger: Trigger) -> AuditEvent:
             "duration_ms": max(round(seconds_between(run.started_at, now) * 1000), 0),
             "steps": steps,
             **({"key": plan.cause.key} if plan.cause.key else {}),
+            **({"evidence": list(plan.cause.evidence)} if plan.cause.evidence else {}),
         },
         id=event_id(run),
     )

@@ -66,8 +66,6 @@ class Session(msgspec.Struct):
     """Seconds of it that are missing for that, at most."""
     bake: Bake | None = None
     bake_began_s: float = 0.0
-    paused: int = 0
-    """The share (percent) at which it made its last planned pause."""
     metrics: MetricsJudge | None = None
     """What is known from metrics of the user's own; None when there are none."""
     silence: Silence = msgspec.field(default_factory=Silence)
@@ -180,14 +178,11 @@ def way(session: Session, hold_s: float, next_percent: int, at: float) -> tuple[
 
 
 def pause_is_due(session: Session, effect: JudgeEffect, at: float) -> bool:
-    """Whether the planned pause at this share begins; then that is remembered, for each is made once."""
-    if effect.pause is None or session.paused == session.percent or session.consent is not None:
+    """Whether the share has a planned pause, and it is time for it."""
+    if effect.pause is None or session.consent is not None:
         return False
     decided = session.decision is not None and session.judge.settings.mode is Mode.ENFORCE
-    if decided or at - session.share_began_s < effect.hold_s:
-        return False
-    session.paused = session.percent
-    return True
+    return not decided and at - session.share_began_s >= effect.hold_s
 
 
 def _by(consent: Consent, verdict: str) -> str:

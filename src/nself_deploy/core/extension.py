@@ -26,6 +26,14 @@ class SplitBy(StrEnum):
     RANDOM = "random"
 
 
+class Environment(StrEnum):
+    """Where something was deployed to."""
+
+    LOCAL = "local"
+    STAGING = "staging"
+    PROD = "prod"
+
+
 def _lasting(low: str, high: str, text: str) -> msgspec.Meta:
     """A description and the bounds of a duration."""
     return msgspec.Meta(description=text, extra={"low": low, "high": high})
@@ -40,6 +48,7 @@ _NAME = r"^[a-zA-Z0-9._-]+$"
 _HOST = r"^([A-Za-z0-9*._-]{1,253})?$"
 _STEPS = r"^ *([0-9]+|auto)(:[0-9a-z.]+){0,2} *(, *[0-9]+(:[0-9a-z.]+){0,2} *)*$"
 _QUANTILE = r"^p[0-9]{1,2}(\.[0-9]{1,2})?$"
+_LABEL = r"^[a-zA-Z_][a-zA-Z0-9_]*$"
 _WORD = r"^[A-Za-z0-9._~-]{16,36}$"
 _HEADER = r"^([A-Za-z][A-Za-z0-9-]{0,63})?$"
 _COOKIE = r"^[A-Za-z0-9_]{0,64}$"
@@ -173,6 +182,44 @@ class BreakerKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
 
 
+class AlertKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `nself deploy serve` takes from Alertmanager's labels. In force from the next deploy on."""
+
+    service_label: Annotated[str, _text("The label that names the service.", pattern=_LABEL)] = "service"
+    environment_label: Annotated[str, _text("The label that names the environment.", pattern=_LABEL)] = "environment"
+    environment: Annotated[Environment, _text("The environment of alerts without that label.")] = Environment.PROD
+    services: Annotated[
+        dict[str, str], _text("Service by the label's value, where they differ.", examples=[{"ping-api": "ping_api"}])
+    ] = {}
+    environments: Annotated[
+        dict[str, str], _text("Environment by the label's value, likewise.", examples=[{"live": "prod"}])
+    ] = {}
+    match: Annotated[
+        dict[str, str], _text("Labels that an alert must have to be heard.", examples=[{"severity": "page"}])
+    ] = {}
+    echo: Annotated[
+        Duration | None,
+        _lasting(
+            "0s",
+            "1d",
+            "Alerts that begin within so long after a rollback roll nothing back, 0: no such time; default: 15m.",
+        ),
+    ] = None
+
+
+class SloKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A service level objective, which `watch` and a bake go by: one of `availability` and `latency`."""
+
+    availability: Annotated[
+        float | str | None, _text("The percentage of requests that must not fail.", examples=[99.9])
+    ] = None
+    latency: Annotated[
+        str | None, _text("The percentage of answers that must take no longer.", examples=["99 % < 300ms"])
+    ] = None
+    service: Annotated[str, _text("Of requests to this service only; default: of all.")] = ""
+    route: Annotated[str, _text("Of this route only, as `plan` shows it.", examples=["web:8000"])] = ""
+
+
 class ProjectKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`x-nself-deploy` at the top level: settings of the whole project. Everything may be left out."""
 
@@ -220,6 +267,10 @@ class ProjectKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     analysis: Annotated[AnalysisKeys | None, _text("How a canary is judged.")] = None
     breaker: Annotated[BreakerKeys | None, _text("When rollbacks that go in circles are stopped.")] = None
+    alerts: Annotated[AlertKeys | None, _text("What alerts say which service is to be rolled back.")] = None
+    slo: Annotated[
+        tuple[SloKeys, ...], _text("Service level objectives: a release that burns their error budget is rolled back.")
+    ] = ()
     sticky: (
         Annotated[
             str,

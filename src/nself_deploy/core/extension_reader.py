@@ -27,6 +27,7 @@ from nself_deploy.core.extension import (
 )
 from nself_deploy.core.key_places import KeyPath, Locate, nowhere, where
 from nself_deploy.core.metrics_check import check_metrics
+from nself_deploy.core.slo_check import check_slo
 from nself_deploy.errors import ConfigError
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -40,6 +41,7 @@ def read_extension(model: Mapping[str, Any], locate: Locate = nowhere) -> Extens
     """
     project = _read(ProjectKeys, model.get(KEY), (KEY,), locate)
     _check_project(project, locate)
+    check_slo(project.slo, tuple(model.get("services") or {}), (KEY, "slo"), locate)
     services: dict[str, ServiceKeys] = {}
     for name, config in (model.get("services") or {}).items():
         if isinstance(config, Mapping) and KEY in config:
@@ -172,6 +174,7 @@ _TYPES = {
 def _config_error(message: str, kind: type[msgspec.Struct], raw: Any, path: KeyPath, locate: Locate) -> ConfigError:
     match = _AT.match(message)
     what, at = (match["what"], match["at"] or "") if match else (message, "")
+    at = at.partition("[...]")[0]  # one of a mapping's values: it is not said which
     steps: list[str | int] = [int(index) if index else name for name, index in _STEP.findall(at)]
     unknown = re.search(r"unknown field `(.*)`", what)
     if unknown:

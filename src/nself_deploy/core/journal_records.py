@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
+from nself_deploy.core.machine import Outcome, Run
+
 
 class RunState(StrEnum):
     """What became of a run, as the journal sorts them."""
@@ -38,3 +40,13 @@ class Entry(msgspec.Struct, frozen=True):
     effect: str
     """The effect as JSON, for an intent; else empty."""
     detail: str
+
+
+_ENDED = {Outcome.DONE: RunState.DONE, Outcome.FAILED: RunState.FAILED, Outcome.INTERRUPTED: RunState.UNDONE}
+
+
+def state_of(run: Run) -> RunState:
+    """Where a run is in its life."""
+    if not run.ended:
+        return RunState.PARKED if run.waits else RunState.RUNNING
+    return RunState.RUNNING if run.outcome is None else _ENDED[run.outcome]

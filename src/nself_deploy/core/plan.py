@@ -91,7 +91,9 @@ class Cause(msgspec.Struct, frozen=True):
     """The one service that it is about; empty: all of them."""
     reason: str = ""
     key: str = ""
-    """Name of the deploy key that allowed it; empty when a person asked."""
+    """Name of the deploy key that allowed it; empty when a person asked, or the machine itself."""
+    evidence: tuple[str, ...] = ()
+    """What the reason rests on."""
 
 
 NO_CAUSE = Cause()

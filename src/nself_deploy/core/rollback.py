@@ -11,7 +11,8 @@ from nself_deploy.core.document import Document
 from nself_deploy.errors import EngineError, Exit, Locked, NselfError, UsageError
 
 _SERVICE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}")
-_REASON_CHARS = 1000
+REASON_LIMIT = 1000
+"""Characters of a reason that a person or a program may give."""
 RETRIES_LIMIT = 10
 
 
@@ -42,6 +43,10 @@ class Request(msgspec.Struct, frozen=True):
     reason: str = ""
     max_retries: int = 1
     """How often it is tried again after it failed."""
+    whole: bool = False
+    """The whole release goes back, not this service alone."""
+    evidence: tuple[str, ...] = ()
+    """What the reason rests on, for the audit trail."""
 
 
 class ServiceRollback(msgspec.Struct, frozen=True):
@@ -80,7 +85,20 @@ def checked(service: str, environment: str, reason: str, max_retries: int) -> Re
         raise UsageError(f"{service[:200]!r} is no name of a service.", "Name a service of the Compose file.")
     if not 0 <= max_retries <= RETRIES_LIMIT:
         raise UsageError(f"max_retries is {max_retries}: 0 to {RETRIES_LIMIT} are possible.", "0 means the default, 1.")
-    return Request(service, environment, " ".join(reason.split())[:_REASON_CHARS], max_retries or 1)
+    return Request(service, environment, checked_reason(reason), max_retries or 1)
+
+
+def checked_reason(reason: str, where: str = "") -> str:
+    """A reason as one line.
+
+    Raises:
+        UsageError: it is too long; nothing of it is cut off in silence.
+    """
+    line = " ".join(reason.split())
+    if len(line) > REASON_LIMIT:
+        what = f"The reason has {len(line):,} characters: {REASON_LIMIT:,} are possible."
+        raise UsageError(what, "Say it in fewer words, and where the rest is to be read.", where=where)
+    return line
 
 
 def key_of(environment: str, service: str) -> str:

@@ -132,6 +132,8 @@ def _chapters() -> Iterator[tuple[type[msgspec.Struct], str]]:
         "Condition": "analysis.metrics[].success",
         "OverrideKeys": "override",
         "BreakerKeys": "breaker",
+        "AlertKeys": "alerts",
+        "SloKeys": "slo[]",
     }
     for kind in dict.fromkeys(_structs(ProjectKeys)):
         yield kind, f"`{KEY}.{names[kind.__name__]}`"
@@ -172,7 +174,7 @@ def _default(kind: type[msgspec.Struct], name: str, keys: Mapping[str, Any]) -> 
     if kind is ProjectKeys and DEFAULTS.get(name):
         return f"`{DEFAULTS[name]}`"
     value = keys.get("default", "")
-    return "" if value is None or value in ("", [], ()) else f"`{json.dumps(value).strip(chr(34))}`"
+    return "" if value is None or value in ("", [], (), {}) else f"`{json.dumps(value).strip(chr(34))}`"
 
 
 def _value(keys: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
@@ -187,6 +189,8 @@ def _value(keys: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     if keys.get("type") == "array":
         items = keys.get("items")
         return f"list: {_value(items, definitions)}" if isinstance(items, Mapping) else "two numbers"
+    if keys.get("type") == "object":
+        return "a mapping of texts"
     words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "`true` or `false`"}
     text = words[keys["type"]]
     if "minimum" in keys:

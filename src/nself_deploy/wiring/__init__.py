@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from nself_deploy.core.plan_canary import Canary
     from nself_deploy.wiring.reading import Read
 
+SINKS_NAME = "audit-sinks.json"
+"""Beside the journal: where its audit trail is delivered to."""
+
 
 @dataclass
 class Opened:
@@ -161,6 +164,24 @@ def open_store(directory: str) -> Journal:
     return Journal.open(find_project_files(directory, os.environ).root, create=False)
 
 
+def open_journal(root: str | os.PathLike[str]) -> Journal:
+    """The journal of a project, to write. What it adds to the audit trail is delivered after it was closed.
+
+    Raises:
+        NselfError: see `Journal.open`.
+    """
+    journal = Journal.open(root, actor=actor())
+    journal.at_end = _deliver
+    return journal
+
+
+def _deliver(journal: Journal) -> None:
+    if os.path.exists(journal.path.with_name(SINKS_NAME)):  # most projects have none, and need no more than this
+        from nself_deploy.wiring.delivery import start_if_something_waits
+
+        start_if_something_waits(journal)
+
+
 def judge_records(directory: str) -> RecordFiles:
     """The records of a project's judges."""
     from nself_deploy.adapters.project_files import find_project_files
@@ -195,7 +216,8 @@ async def open_world(
             "Run nself deploy init, which says what is missing.",
             where=source.locate(()),
         )
-    with contextlib.closing(store or Journal.open(root, create=write, actor=actor())) as journal:
+    opened = store or (open_journal(root) if write else Journal.open(root, create=False))
+    with contextlib.closing(opened) as journal:
         if write:
             _remember(journal, source, routed.project)
         client = DockerClient()
@@ -223,6 +245,8 @@ def actor() -> str:
 
 def _remember(journal: Journal, source: Read, project: Project) -> None:
     """Keep what a rollback needs to know of the project's files."""
+    from nself_deploy.app.alerts import keep_rules
+    from nself_deploy.core import alerts
     from nself_deploy.core.breaker_settings import rules_of
     from nself_deploy.core.remembered import KEY, remembered
 
@@ -232,6 +256,7 @@ def _remember(journal: Journal, source: Read, project: Project) -> None:
     if journal.meta(KEY) != text:
         journal.set_meta(KEY, text)
     journal.guards.keep_rules(rules_of(source.extension.project.breaker))
+    keep_rules(journal, alerts.rules_of(source.extension.project.alerts))
 
 
 async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Journal, client: DockerClient) -> World:
@@ -239,6 +264,7 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
     from nself_deploy.adapters.docker_lock import DockerLock
     from nself_deploy.adapters.docker_lock_volumes import LockVolumes
     from nself_deploy.adapters.probe import HttpProber
+    from nself_deploy.core.slo_check import objectives_of
     from nself_deploy.wiring.logs import recent_log, request_logs
 
     target = source.settings.target
@@ -263,6 +289,7 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
         boot=boot_id(),
         metrics=_metrics(source, root),
         judge_records=RecordFiles(root),
+        objectives=objectives_of(source.extension.project.slo),
         keep_releases=source.extension.project.keep_releases or KEEP,
     )
 

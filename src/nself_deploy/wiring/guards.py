@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator
 
+from nself_deploy import wiring
 from nself_deploy.adapters.journal import Journal
 from nself_deploy.adapters.journal_guards import Guards
 from nself_deploy.adapters.key_file import read_key_file
@@ -44,7 +45,7 @@ def open_guards(directory: str, *, write: bool) -> Iterator[Guards]:
         NselfError: there is no project, or its journal can't be opened.
     """
     root = find_project_files(directory, os.environ).root
-    with Journal.open(root, create=write, actor=source()) as journal:
+    with wiring.open_journal(root) if write else Journal.open(root, create=False) as journal:
         yield journal.guards
 
 

@@ -9,7 +9,6 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 import msgspec
 
@@ -45,6 +44,18 @@ class Told:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+@dataclass(frozen=True)
+class By:
+    """Who asks for it, when that is not the user of this process with a key."""
+
+    source: str = ""
+    """Where the key came from; empty: from this process's user."""
+    own: bool = False
+    """This machine's own user asks, by a watch: who may go back by hand needs no key."""
+    unwanted: Callable[[Journal], str] = lambda store: ""
+    """Asked under the lock, before anything is changed: why it is not wanted any more; empty when it is."""
+
+
 @dataclass
 class Outcome:
     """How it went."""
@@ -55,6 +66,10 @@ class Outcome:
     remedy: str = ""
     evidence: tuple[str, ...] = ()
     root: str = ""
+    denied: Denied | None = None
+    """What is wrong with the key."""
+    unwanted: bool = False
+    """It was not wanted any more; nothing was done."""
 
 
 class _Ended(Exception):
@@ -65,39 +80,50 @@ class _Ended(Exception):
         self.outcome = outcome
 
 
-async def execute(directory: str, request: Request, key: str, told: Told) -> Outcome:
+async def execute(directory: str, request: Request, key: str, told: Told, by: By | None = None) -> Outcome:
     """Roll back a service. What fails is in the outcome; nothing is raised but for wrong use.
+
+    Args:
+        directory: the project's.
+        request: what is asked for.
+        key: a deploy key.
+        told: who is told what goes on.
+        by: who asks, when that is not the user of this process with a key.
 
     Raises:
         UsageError: a variable is wrong.
     """
-    clock = wiring.clock()
-    start = clock.monotonic()
-    rollback = _Rollback(directory, request, key, told)
+    rollback = _Rollback(directory, request, key, told, by or By())
     outcome = await rollback.run()
-    took = round((clock.monotonic() - start) * 1000)
-    outcome.state = msgspec.structs.replace(outcome.state, duration_ms=took, at=clock.now())
+    outcome.state = rollback.timed(outcome.state)
     with contextlib.suppress(NselfError):  # the outcome is told in any case
         rollback.keep(outcome)
     return outcome
 
 
 class _Rollback:
-    def __init__(self, directory: str, request: Request, key: str, told: Told) -> None:
+    def __init__(self, directory: str, request: Request, key: str, told: Told, by: By) -> None:
         self._directory = directory
+        self._by = by
         self._request = request
         self._key = key
         self._told = told
         self._flags: dict[str, object] = {"target": request.environment}
         self._key_name = ""
+        self._allowed = by.own
         self._id = f"r{secrets.token_hex(8)}"
         self._attempt: use_case.Attempt | None = None
+        self._clock = wiring.clock()
+        self._start = self._clock.monotonic()
+        self._saved = False
+        """How it ended is on record already, since under the lock."""
 
     async def run(self) -> Outcome:
         """All of it, tried again after failures that may pass."""
         tries = self._request.max_retries + 1
         while True:
             tries -= 1
+            self._saved = False
             try:
                 outcome = await self._once()
             except _Ended as ended:
@@ -109,16 +135,42 @@ class _Rollback:
                 return outcome
             self._told.note(f"trying again: {outcome.state.error}")
 
+    def timed(self, state: ServiceRollback) -> ServiceRollback:
+        """A state of now."""
+        took = round((self._clock.monotonic() - self._start) * 1000)
+        return msgspec.structs.replace(state, duration_ms=took, at=self._clock.now())
+
     def keep(self, outcome: Outcome) -> None:
-        """For other processes, and for the audit trail, when it was more than a question that was turned away."""
+        """For other processes, and for the audit trail, when it was more than a question that was turned away.
+
+        What ended under the lock is on record since then; the rest is not written over what somebody else does now.
+        """
         root, state = journal_root(self._directory), outcome.state
-        if root is None or not self._key_name or state.ui_state is RollbackUIState.LOADING:
+        if self._saved or root is None or not self._allowed or outcome.unwanted:
             return
-        with contextlib.closing(Journal.open(root, actor=wiring.actor())) as store:
+        if state.ui_state is RollbackUIState.LOADING:
+            return
+        with contextlib.closing(wiring.open_journal(root)) as store:
             if not state.audit_event_id and store.unfinished() is None:  # a run's end is an event by itself
                 event = use_case.note(store, self._request, "failed", state.error, self._key_name)
                 outcome.state = state = msgspec.structs.replace(state, audit_event_id=event)
-            use_case.save_state(store, state)
+            with store.transaction():
+                if not self._others_turn(root, store):
+                    use_case.save_state(store, state)
+
+    def _others_turn(self, root: Path, store: Journal) -> bool:
+        """Whether another rollback of this service runs now."""
+        known = use_case.load_state(store, self._request.environment, self._request.service)
+        own = self._attempt.loading if self._attempt is not None else None
+        if known is None or known.ui_state is not RollbackUIState.LOADING or known == own:
+            return False
+        return FileLock(root, self._request.environment, lock_owner, is_gone).owner() is not None
+
+    def _save(self, world: World, state: ServiceRollback) -> None:
+        """How it ended, for other processes, while nobody else can begin another one."""
+        with contextlib.suppress(NselfError):  # it is tried once more, and told in any case
+            use_case.save_state(world.store, self.timed(state))
+            self._saved = True
 
     async def _once(self) -> Outcome:
         self._authorize()
@@ -131,19 +183,19 @@ class _Rollback:
         return Outcome(state, result, result.run.failure.remedy if result.run.failure else "", root=root)
 
     def _authorize(self) -> None:
-        if self._key_name:
+        if self._allowed:
             return
         with contextlib.closing(_journal(self._directory)) as store:
-            request = self._request
-            answer = authorize(
-                store.guards, self._key, ACTION, request.environment, request.service, wiring.actor(), moment()
-            )
+            request, source = self._request, self._by.source or wiring.actor()
+            answer = authorize(store.guards, self._key, ACTION, request.environment, request.service, source, moment())
+            if not isinstance(answer, Denied):
+                store.at_end = lambda _: None  # users first: the journal is closed once more
         if isinstance(answer, Denied):
-            self._refuse(RollbackUIState(answer.ui_state), answer.error())
-        else:
-            self._key_name = answer.name
-            if answer.warning:
-                self._told.note(answer.warning)
+            state = self._state(RollbackUIState(answer.ui_state), answer.what)
+            raise _Ended(Outcome(state, remedy=answer.remedy, denied=answer))
+        self._key_name, self._allowed = answer.name, True
+        if answer.warning:
+            self._told.note(answer.warning)
 
     async def _at_once(self) -> tuple[Result | None, str]:
         """While the release to go back to is warm: users first."""
@@ -171,6 +223,8 @@ class _Rollback:
             async with held(world, self._purpose, settings.target, self._told.stop, warm=warm):
                 result = await use_case.put_right(world, self._request, self._told.stop)
                 if result is not None:
+                    if result.run is not None:
+                        self._save(world, use_case.ended(result.run, self._request))
                     return result, str(world.root)
                 found = self._find(world)
                 await use_case.keep(world, found)
@@ -182,12 +236,16 @@ class _Rollback:
             return result, str(world.root)
 
     def _find(self, world: World) -> use_case.Found:
+        assert isinstance(world.store, Journal)
+        if words := self._by.unwanted(world.store):
+            raise _Ended(Outcome(self._state(RollbackUIState.ERROR, words), unwanted=True))
         found = use_case.look(world, self._request)
         if found is None:
             what = f"There is no prior version of {self._request.service} in {self._request.environment}."
             remedy = "Deploy another version first, or name the environment that was deployed to with --env."
             event = use_case.note(world.store, self._request, "failed", what, self._key_name)
             state = self._state(RollbackUIState.EMPTY, what, event)
+            self._save(world, state)
             raise _Ended(Outcome(state, remedy=remedy))
         return found
 
@@ -204,19 +262,20 @@ class _Rollback:
                 attempt.begin(world, store.guards)
             except GateRefused as error:
                 event = use_case.note(store, self._request, "refused", error.what, self._key_name)
-                self._refuse(RollbackUIState.RATE_LIMITED, error, event)
+                state = self._state(RollbackUIState.RATE_LIMITED, error.what, event)
+                self._save(world, state)
+                raise _Ended(Outcome(state, remedy=error.remedy, evidence=error.evidence)) from error
 
         return begin
 
     def _end(self, world: World, result: Result | None) -> None:
         run, store = result.run if result else None, world.store
         assert isinstance(store, Journal)
-        if self._attempt is not None and run is not None:
+        if run is None:
+            return
+        if self._attempt is not None:
             self._attempt.end(store.guards, done=run.left or run.outcome is How.DONE, now=moment())
-
-    def _refuse(self, ui_state: RollbackUIState, error: NselfError, event: str = "") -> NoReturn:
-        state = self._state(ui_state, error.what, event)
-        raise _Ended(Outcome(state, remedy=error.remedy, evidence=error.evidence)) from error
+        self._save(world, use_case.ended(run, self._request))
 
     def _failure(self, error: NselfError) -> Outcome:
         """What failed before a run began, or broke it off."""
@@ -244,7 +303,7 @@ class _Rollback:
 
     @property
     def _cause(self) -> Cause:
-        return Cause(self._request.service, self._request.reason, self._key_name)
+        return Cause(self._request.service, self._request.reason, self._key_name, self._request.evidence)
 
 
 def read_state(directory: str, request: Request) -> ServiceRollback | None:
@@ -277,4 +336,4 @@ def _journal(directory: str) -> Journal:
         from nself_deploy.adapters.project_files import find_project_files
 
         root = Path(find_project_files(directory, os.environ).root)
-    return Journal.open(root, actor=wiring.actor())
+    return wiring.open_journal(root)

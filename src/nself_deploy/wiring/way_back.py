@@ -75,7 +75,7 @@ async def open_way_back(directory: str, flags: Mapping[str, object]) -> AsyncIte
         yield None
         return
     async with contextlib.AsyncExitStack() as later:
-        store = later.enter_context(contextlib.closing(Journal.open(root, actor=wiring.actor())))
+        store = later.enter_context(contextlib.closing(wiring.open_journal(root)))
         known = _known(store)
         if known is None:
             yield None

@@ -1,0 +1,183 @@
+"""When an objective's error budget burns too fast, and whether that is the doing of the release that is live.
+
+A watch counts twice: the requests of whichever release was live when they came, and those of the live release alone.
+By the first count it knows what was wrong already when the release went live; by the second one an alert fires.
+"""
+
+from __future__ import annotations
+
+from math import log
+
+import msgspec
+
+from nself_deploy.core.durations import format_duration
+from nself_deploy.core.slo import ALERTS, Objective, Pace, Windows, windows_at
+from nself_deploy.core.slo_tally import Tally
+
+MIN_BAD = 5
+"""Bad requests that an alert needs in its long window."""
+CHANCE = 1e-6
+"""An alert needs evidence that the budget burns at all: the probability of so many bad requests if it did not."""
+
+
+class Alert(msgspec.Struct, frozen=True):
+    """An alert that fires."""
+
+    objective: Objective
+    windows: Windows
+    burn: float
+    """Over the long window."""
+    requests: int
+    bad: int
+    since: float
+    """When it began to fire, in seconds since the beginning."""
+    service: str = ""
+    """Whose requests are bad: the one with most of them."""
+
+    @property
+    def words(self) -> str:
+        """`availability 99.9 % burn 22x over 5m/1h`."""
+        return f"{self.objective.name} burn {self.burn:.0f}x over {self.windows.words}"
+
+    @property
+    def evidence(self) -> str:
+        """The counts behind it."""
+        share = self.bad / max(1, self.requests)
+        return (
+            f"{self.bad} of {self.requests} requests were bad ({share:.2%}) in {format_duration(self.windows.long_s)}; "
+            f"{100 * self.objective.budget:.4g} % are allowed"
+        )
+
+
+class Burning(msgspec.Struct, frozen=True):
+    """What an alert goes by when it fires."""
+
+    windows: Windows
+    burn: float
+    requests: int
+    bad: int
+
+
+def fires(tally: Tally, objective: Objective, windows: Windows) -> Burning | None:
+    """What it goes by, when the alert fires."""
+    requests, bad = tally.over(windows.long_s)
+    lately, lately_bad = tally.over(windows.short_s)
+    if not requests or not lately or bad < MIN_BAD:
+        return None
+    burn, now = bad / requests / objective.budget, lately_bad / lately / objective.budget
+    if burn <= windows.factor or now <= windows.factor or not _is_evidence(requests, bad, objective.budget):
+        return None
+    return Burning(windows, burn, requests, bad)
+
+
+def _is_evidence(requests: int, bad: int, budget: float) -> bool:
+    """Whether so many bad ones can't be chance: Chernoff's bound for a binomial of the budget, below `CHANCE`."""
+    rate = bad / requests
+    if rate <= budget:
+        return False
+    divergence = rate * log(rate / budget) + ((1 - rate) * log((1 - rate) / (1 - budget)) if rate < 1 else 0.0)
+    return requests * divergence >= -log(CHANCE)
+
+
+class Watch(msgspec.Struct):
+    """All objectives of a project while one release is live. Times are seconds since the watch began to be told."""
+
+    objectives: tuple[Objective, ...]
+    live_since: float
+    """When the release went live: what came before belongs to another one, and only tells what was wrong already."""
+    every: list[Tally]
+    """Of the release that was live at that time."""
+    since: list[Tally]
+    """Of the release; their times count from when it went live."""
+    to_blame: list[dict[str, int]]
+    """Service -> bad requests of the release."""
+    firing: dict[str, float] = {}
+    """`<number of the objective> <pace>` -> since when."""
+    old: list[str] = []
+    """Those that were firing when the release went live, and have not stopped since: not its doing."""
+    now: float = 0.0
+
+    @classmethod
+    def begin(cls, objectives: tuple[Objective, ...], live_since: float) -> Watch:
+        """A watch that is told of requests from time 0 on."""
+        every, since = [Tally() for _ in objectives], [Tally() for _ in objectives]
+        return cls(objectives, live_since, every, since, [{} for _ in objectives])
+
+    def goes_live(self, at: float) -> None:
+        """Another release went, or goes, live at this time, which is not long ago."""
+        self.live_since = at
+        self.since = [Tally() for _ in self.objectives]
+        self.to_blame = [{} for _ in self.objectives]
+        self.firing = {}
+        self.old = [*self._burning(self.every, self.now)] if at <= self.now else []
+
+    def request(
+        self, at: float, *, service: str, route: str, failed: bool, seconds: float | None, ours: bool = True
+    ) -> None:
+        """A request that was answered by the live release (`ours`) or another one, in the order of time.
+
+        What it answered before it was live, as a candidate, says nothing about what was wrong without it; nor does what
+        another candidate answers now.
+        """
+        self.advance(at)
+        if ours is not (at >= self.live_since):
+            return
+        for number, objective in enumerate(self.objectives):
+            if not objective.covers(service, route):
+                continue
+            bad = objective.is_bad(failed=failed, seconds=seconds)
+            self.every[number].add(at, bad=bad)
+            if ours:
+                self.since[number].add(at - self.live_since, bad=bad)
+                if bad:
+                    self.to_blame[number][service] = self.to_blame[number].get(service, 0) + 1
+
+    def advance(self, at: float) -> None:
+        """It is this time now."""
+        if self.now < self.live_since <= at:
+            self.old = [*self._burning(self.every, self.live_since)]
+        self.now = max(self.now, at)
+
+    def look(self) -> tuple[Alert, ...]:
+        """What fires now and is this release's doing. Ask at least once a bucket, so that none stops unseen."""
+        if self.now < self.live_since:
+            return ()
+        self.old = [key for key in self.old if not self._stopped(key)]
+        burning = self._burning(self.since, self.now - self.live_since)
+        self.firing = {key: self.firing.get(key, self.now) for key in burning if key not in self.old}
+        return tuple(self._alert(key, burning[key], since) for key, since in self.firing.items())
+
+    def counts(self, number: int) -> tuple[int, int]:
+        """Requests and bad ones of the release that are remembered, for one objective."""
+        return self.since[number].over(ALERTS[-1].long_s)
+
+    def _alert(self, key: str, found: Burning, since: float) -> Alert:
+        number, _ = _parts(key)
+        blame = self.to_blame[number]
+        service = max(sorted(blame), key=lambda name: blame[name], default="")
+        seen = (found.windows, found.burn, found.requests, found.bad)
+        return Alert(self.objectives[number], *seen, since=since, service=service)
+
+    def _burning(self, tallies: list[Tally], age_s: float) -> dict[str, Burning]:
+        """What fires at this age of the tallies."""
+        found = {}
+        for number, objective in enumerate(self.objectives):
+            tallies[number].advance(age_s)
+            for alert in ALERTS:
+                seen = fires(tallies[number], objective, windows_at(alert, age_s))
+                if seen is not None:
+                    found[f"{number} {alert.pace}"] = seen
+        return found
+
+    def _stopped(self, key: str) -> bool:
+        """Whether an old alert stopped: there were requests lately, and it does not fire. Silence proves nothing."""
+        number, pace = _parts(key)
+        tally, objective = self.every[number], self.objectives[number]
+        tally.advance(self.now)
+        windows = next(windows_at(alert, self.now) for alert in ALERTS if alert.pace is pace)
+        return tally.over(windows.short_s)[0] > 0 and fires(tally, objective, windows) is None
+
+
+def _parts(key: str) -> tuple[int, Pace]:
+    number, _, pace = key.partition(" ")
+    return int(number), Pace(pace)
