@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -37,7 +38,8 @@ class Watched:
         self.log = AccessLog(bench.directory / "log", self.rules)
         self.position = LogPosition()
         self.seen: list[Request] = []
-        self.skipped = 0
+        self.skipped = self.cuts = 0
+        self.lost_s = 0.0
 
     def rules(self) -> Rules:
         return Rules(Slot.GREEN, tuple(self.moves), self.began, "this one", PATIENCE_S)
@@ -54,6 +56,8 @@ class Watched:
         self.position = read.position
         self.seen += read.requests
         self.skipped += read.skipped
+        self.cuts += read.cuts
+        self.lost_s += read.lost_s
         return self.seen
 
     async def wait_for(self, count: int) -> list[Request]:
@@ -66,6 +70,16 @@ class Watched:
         found, self.seen = self.seen, []
         assert len(found) == count, found
         return found
+
+    def copy_and_empty(self) -> None:
+        """As logrotate does with `copytruncate`."""
+        log = self.bench.directory / "log" / "access.log"
+        if self.bench.kind == "host":
+            shutil.copyfile(log, log.with_name("access.log.1"))
+            os.truncate(log, 0)
+        else:
+            script = "cp /var/log/nself/access.log /var/log/nself/access.log.1; : > /var/log/nself/access.log"
+            docker("exec", self.bench.name, "sh", "-c", script)  # type: ignore[attr-defined]
 
     def reopen(self) -> None:
         if self.bench.kind == "host":
@@ -208,6 +222,42 @@ async def test_a_rotation_under_load(watched: Watched) -> None:
     found = await watched.wait_for(answered)
 
     assert len(found) == answered
+    assert watched.skipped == 0
+
+
+async def test_a_log_that_is_copied_and_emptied_under_load(watched: Watched) -> None:
+    """What is lost is what came since the last look; nothing is read twice, and nothing is taken for something else."""
+    await watched.to(TENTH)
+    asked, done = 0, asyncio.Event()
+
+    async def client() -> None:
+        nonlocal asked
+        async with Client(watched.bench.address) as one:
+            while not done.is_set():
+                assert (await one.ask("/", User_Agent=f"{asked % 50}")).status == 200
+                asked += 1
+                await asyncio.sleep(0.01)
+
+    async def seen_since(before: int) -> bool:
+        return len(watched.look()) > before
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(client())
+        for _ in range(3):
+            before = len(watched.seen)
+            await until(lambda: seen_since(before + 20), "some requests in the log")  # noqa: B023
+            watched.copy_and_empty()
+            before = len(watched.seen)
+            await until(lambda: seen_since(before + 5), "some requests after it was emptied")  # noqa: B023
+        done.set()
+    log = watched.bench.directory / "log" / "access.log"
+    await until(
+        lambda: _is(bool(watched.look()) and watched.position.offset == log.stat().st_size), "the end of the log"
+    )
+    lines = log.read_bytes().count(b"\n")
+
+    assert watched.cuts == 3 and watched.lost_s > 0.0
+    assert 0 < lines <= len(watched.seen) <= asked
     assert watched.skipped == 0
 
 

@@ -51,6 +51,8 @@ class Scene:
     events: list[Any] = field(default_factory=list)
     containers: list[Container] = field(default_factory=list)
     problem: str = ""
+    lost_s: float = 0.0
+    """The log is emptied now, and lacks so much."""
     notes: list[str] = field(default_factory=list)
     lines: list[tuple[float, Request]] = field(default_factory=list)
     at: dict[float, Callable[[], None]] = field(default_factory=dict)
@@ -84,7 +86,9 @@ class Scene:
             found = self.lines[position.offset :]
             requests = tuple(msgspec.structs.replace(r, at=max(0.0, t - view.began)) for t, r in found)
             size = len(self.lines)
-            return LogRead(requests, LogPosition(1, size), size=size, problem=self.problem)
+            cuts, lost_s = (1, self.lost_s) if self.lost_s else (0, 0.0)
+            self.lost_s = 0.0
+            return LogRead(requests, LogPosition(1, size), size=size, problem=self.problem, cuts=cuts, lost_s=lost_s)
 
         return SimpleNamespace(end=lambda: LogPosition(1, len(self.lines)), read=read)
 

@@ -196,9 +196,38 @@ def test_a_log_that_was_removed_is_no_longer_trusted(log: Log) -> None:
     assert found.problem == "", "it is said once, and then it can go on"
 
 
-def test_a_log_that_was_cut_is_no_longer_trusted(log: Log) -> None:
+@pytest.mark.parametrize("after", [0, 1, 5], ids=["nothing", "less than before", "more than before"])
+def test_a_log_that_was_emptied_under_its_reader_lacks_what_came_since_the_last_look(log: Log, after: int) -> None:
+    steady = [100.0]
+    reader = AccessLog(log.directory, lambda: RULES, lambda: Tick(BEGAN + 100_000, steady[0]))
+    log.write(line(1), line(2))
+    position = reader.read(LogPosition()).position
+    steady[0] = 100.25
+    os.truncate(log.path, 0)
+    log.write(*(line(3 + n) for n in range(after)))
+
+    found = reader.read(position)
+    assert (times(found), found.problem, found.skipped) == ([3 + n for n in range(after)], "", 0)
+    assert (found.cuts, found.lost_s) == (1, 0.25)
+    log.write(line(9))
+    found = reader.read(found.position)
+    assert (times(found), found.cuts, found.lost_s) == ([9], 0, 0.0)
+
+
+def test_what_a_log_lacks_is_not_known_when_its_end_was_never_seen(log: Log) -> None:
+    steady = [100.0]
+    reader = AccessLog(log.directory, lambda: RULES, lambda: Tick(BEGAN + 100_000, steady[0]))
+    log.write(*[line(1)] * (CHUNK // len(line(1)) + 2))
+    position = reader.read(LogPosition()).position
+    os.truncate(log.path, 0)
+
+    assert "was cut while it was read" in reader.read(position).problem
+
+
+def test_a_log_that_was_cut_is_no_longer_trusted_when_nobody_looked_on(log: Log) -> None:
     log.write(line(1), line(2))
     position = log.reader.read(LogPosition()).position
+    log.reader = log.another()
     os.truncate(log.path, 0)
     log.write(line(3))
 

@@ -13,6 +13,7 @@ from nself_deploy.app.judge_records import closed_key
 from nself_deploy.core import effects as do
 from nself_deploy.core import machine
 from nself_deploy.core.asking import Answer, Wanted, answer_key, ask_key
+from nself_deploy.core.canary import known_words
 from nself_deploy.core.model import Container, Slot, Split
 from nself_deploy.core.times import parse
 from nself_deploy.errors import GateRefused, Parked, Unhealthy, UsageError
@@ -92,6 +93,30 @@ async def test_a_log_that_can_not_be_trusted_takes_users_back() -> None:
         await scene.judge("judge:10")
 
     assert (caught.value.verdict, caught.value.back) == ("invalid", True)
+
+
+async def test_a_log_that_is_emptied_meanwhile_lacks_a_little_and_that_is_said() -> None:
+    scene = a_scene()
+    for moment in (3.0, 5.0):
+        scene.at[moment] = lambda: setattr(scene, "lost_s", 0.25)
+    words = await scene.judge("judge:10")
+    session = scene.session
+
+    assert words.startswith("inconclusive: good enough for 50 %")
+    assert (session.cuts, session.lost_s) == (2, 0.5)
+    said = "the access log was emptied 2 times while it was read: up to 0.5 s of it count for nothing"
+    assert known_words(session)[-1] == said
+
+
+async def test_a_log_that_lacks_more_than_a_little_takes_users_back() -> None:
+    scene = a_scene()
+    for moment in (3.0, 4.0, 5.0):
+        scene.at[moment] = lambda: setattr(scene, "lost_s", 1.25)
+    with pytest.raises(Parked, match=r"invalid at 10 %: .* up to 3\.8 s of it are missing") as caught:
+        await scene.judge("judge:10")
+
+    assert (caught.value.verdict, caught.value.back) == ("invalid", True)
+    assert any("was emptied 3 times" in line for line in caught.value.evidence)
 
 
 async def test_a_log_that_stands_still_while_the_router_answers_is_not_trusted() -> None:

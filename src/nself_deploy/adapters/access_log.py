@@ -3,6 +3,9 @@
 A file is known by its inode. When another one has its name, what is left of it is read first, wherever in the directory
 it is now, and then the files that came after it. nginx's workers go on writing to a file that was put aside until each
 of them has opened the new one: it is left only when nobody has written to it for a moment.
+
+A file may also be copied and emptied (logrotate's `copytruncate`). What was written between the last look that saw
+its end and that moment is lost; how long that was is known as long as one process looks on, and said.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ from nself_deploy.errors import ConfigError
 NAME = "access.log"
 CHUNK = 4 << 20
 """Bytes that are read at a time."""
+_TAIL = 512
+"""Bytes before a position by which it is known that they are still there: a line with its time."""
 QUIET_S = 2.0
 """A file that was put aside is finished when it was not written to for so long."""
 
@@ -52,6 +57,7 @@ class AccessLog:
         self._clock = clock
         self._reader: LineReader | None = None
         self._followed: Rules | None = None
+        self._seen = _Seen()
 
     def end(self) -> LogPosition:
         """The end of its last whole line; the beginning when there is no log yet."""
@@ -66,6 +72,7 @@ class AccessLog:
 
     def read(self, position: LogPosition) -> LogRead:
         """What was added since; see the port."""
+        now = self._clock().steady
         try:
             found = self._added(position)
         except FileNotFoundError:
@@ -74,6 +81,7 @@ class AccessLog:
             return LogRead((), position, problem=str(error))
         except OSError as error:
             return LogRead((), position, problem=str(os_error(error, error.filename or self._path, "read")))
+        lost_s, problem = self._lost(found, now)
         batch = self._understood(found.data)
         return LogRead(
             batch.requests,
@@ -81,8 +89,21 @@ class AccessLog:
             batch.skipped + found.skipped,
             batch.skipped_bytes + found.skipped_bytes,
             found.size,
-            found.problem or batch.problem,
+            found.problem or problem or batch.problem,
+            int(found.cut),
+            lost_s,
         )
+
+    def _lost(self, found: _Added, now: float) -> tuple[float, str]:
+        """How many seconds of a log that was cut are missing at most; what is wrong when that is not known."""
+        before, self._seen = self._seen.ended, _Seen(found.position, found.tail, now if found.whole else None)
+        if not found.cut:
+            if not found.whole:
+                self._seen.ended = before
+            return 0.0, ""
+        if before is None:
+            return 0.0, f"{self._path} was cut while it was read, and what it lost is not known."
+        return max(0.0, now - before), ""
 
     def _understood(self, data: bytes) -> Batch:
         rules = self._rules()
@@ -110,7 +131,8 @@ class AccessLog:
             with _Opened(path) as file:
                 if left.position.inode not in (0, file.inode):
                     continue  # it got another name this moment
-                found = file.lines(left.position.offset).after(left)
+                tail = self._seen.tail if self._seen.position == left.position else b""
+                found = file.lines(left.position.offset, tail).after(left)
                 following = self._following(path)
                 if found.data or path == self._path or following is None or not file.finished():
                     return found
@@ -169,6 +191,12 @@ class _Added(msgspec.Struct, frozen=True):
     skipped_bytes: int = 0
     size: int = 0
     problem: str = ""
+    cut: bool = False
+    """The file does not have any more what was read of it before."""
+    whole: bool = False
+    """They reach to the end of what is written, but for a line that is not whole."""
+    tail: bytes = b""
+    """The last bytes before the position."""
 
     def after(self, before: _Added) -> _Added:
         """With what was skipped and wrong before."""
@@ -177,7 +205,17 @@ class _Added(msgspec.Struct, frozen=True):
             skipped=self.skipped + before.skipped,
             skipped_bytes=self.skipped_bytes + before.skipped_bytes,
             problem=before.problem or self.problem,
+            cut=before.cut or self.cut,
         )
+
+
+class _Seen(msgspec.Struct):
+    """What one process knows of the log beside the position."""
+
+    position: LogPosition = LogPosition()
+    tail: bytes = b""
+    ended: float | None = None
+    """When its end was last seen (seconds of the steady clock)."""
 
 
 class _Opened:
@@ -223,14 +261,20 @@ class _Opened:
         first = data.find(b"\n") + 1 if start else 0
         return data[first : data.rfind(b"\n") + 1]
 
-    def lines(self, offset: int) -> _Added:
-        """Whole lines from here on. What is longer than any line and does not end is skipped."""
-        problem = ""
-        if offset > self.size:
-            offset, problem = 0, f"{self._path} was cut while it was read, and what it lost is not known."
+    def lines(self, offset: int, tail: bytes) -> _Added:
+        """Whole lines from here on, or from the beginning when it was cut. What has no end and is too long is skipped.
+
+        Args:
+            offset: where to begin.
+            tail: what has to be before that, as far as it is known.
+        """
+        cut = offset > self.size or os.pread(self._fd, len(tail), offset - len(tail)) != tail
+        offset = 0 if cut else offset
         data = os.pread(self._fd, CHUNK, offset)
         whole = data[: data.rfind(b"\n") + 1]
         rest = len(data) - len(whole)
         skipped = rest if not whole and rest > LINE_LIMIT else 0
         position = LogPosition(self.inode, offset + len(whole) + skipped)
-        return _Added(whole, position, int(skipped > 0), skipped, self.size, problem)
+        end = (b"" if cut else tail) + data[: len(whole) + skipped]
+        reached = len(data) < CHUNK
+        return _Added(whole, position, int(skipped > 0), skipped, self.size, "", cut, reached, end[-_TAIL:])

@@ -14,7 +14,7 @@ from nself_deploy.app.runner import REQUEST_POLL_S
 from nself_deploy.app.world import World
 from nself_deploy.core import audit
 from nself_deploy.core.asking import Answer, Ask, Wanted, answer_key, ask_key
-from nself_deploy.core.canary import Consent, evidence_words, explained
+from nself_deploy.core.canary import Consent, known_words
 from nself_deploy.core.effects import Bake, Judge
 from nself_deploy.core.machine import Run
 from nself_deploy.core.pauses import Limit
@@ -81,7 +81,7 @@ async def promote_waiting(world: World, interrupted: asyncio.Event, *, full: boo
         )
     share = step.effect.next_percent
     recorder = Recorder(session)
-    good, evidence = proved_now(world, recorder, share), evidence_words(explained(session))
+    good, evidence = proved_now(world, recorder, share), known_words(session)
     if not good and not reason:
         raise GateRefused(
             f"The candidate is not shown to be good enough for {share} % of the traffic.",

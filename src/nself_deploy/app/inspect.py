@@ -11,7 +11,7 @@ from nself_deploy.app.observe import check_link
 from nself_deploy.app.pausing import moment
 from nself_deploy.app.recovery import standing
 from nself_deploy.app.world import Store, World
-from nself_deploy.core.canary import evidence_words, explained, next_words
+from nself_deploy.core.canary import explained, known_words, next_words
 from nself_deploy.core.effects import Judge
 from nself_deploy.core.evidence import Evidence
 from nself_deploy.core.lock_rules import LockOwner
@@ -156,7 +156,7 @@ def _canary(world: World, run: Run) -> CanaryStatus:
     found, step = explained(session), run.current()
     judged = step.effect if step is not None and isinstance(step.effect, Judge) and session.percent else None
     missing = next_words(session, judged) if judged else ""
-    return CanaryStatus(session.percent, reason, remedy, found, evidence_words(found), limit, missing)
+    return CanaryStatus(session.percent, reason, remedy, found, known_words(session), limit, missing)
 
 
 async def _on_engine(world: World) -> LockOwner | None:

@@ -24,7 +24,7 @@ from nself_deploy.core import audit
 from nself_deploy.core import record_lines as lines
 from nself_deploy.core.analysis import Analysis
 from nself_deploy.core.asking import Answer, Ask, Wanted, answer_key, ask_key
-from nself_deploy.core.canary import Consent, Session, Way, evidence_words, explained, pause_is_due, progress_words
+from nself_deploy.core.canary import Consent, Session, Way, known_words, pause_is_due, progress_words
 from nself_deploy.core.effects import Judge as JudgeEffect
 from nself_deploy.core.evidence import RULES, Verdict
 from nself_deploy.core.latency import ENOUGH, cut_points
@@ -251,7 +251,7 @@ def promote_if_proved(world: World, run: Run) -> None:
     recorder = Recorder(session)
     if proved_now(world, recorder, step.effect.next_percent):
         recorder.consent(Consent(END_OF_PAUSE))
-        world.store.add_event(audit.promoted(run, END_OF_PAUSE, "", evidence_words(explained(session))))
+        world.store.add_event(audit.promoted(run, END_OF_PAUSE, "", known_words(session)))
     save(world, run, recorder)
 
 
@@ -306,14 +306,14 @@ class _Watch:
         if good or ask.reason:
             consent = Consent(ask.by, "" if good else ask.reason, ask.full)
             recorder.consent(consent)
-            found = evidence_words(explained(session))
+            found = known_words(session)
             self._world.store.add_event(audit.promoted(self._run, ask.by, consent.reason, found))
             save(self._world, self._run, recorder)
             words = "all of the traffic" if ask.full else f"{self._effect.next_percent} %"
             self._say(Answer(ask.id, done=True, words=f"it goes on to {words}"))
         else:
             words = f"it is not shown to be good enough for {self._effect.next_percent} %"
-            self._say(Answer(ask.id, done=False, words=words, evidence=evidence_words(explained(session))))
+            self._say(Answer(ask.id, done=False, words=words, evidence=known_words(session)))
 
     def _say(self, answer: Answer) -> None:
         self._world.store.set_meta(answer_key(self._run.id), msgspec.json.encode(answer).decode())
@@ -339,7 +339,7 @@ def _seen(session: Session) -> str:
 
 def _ended(session: Session, where: Way, why: str) -> NselfError:
     """The error that ends the watching."""
-    evidence = evidence_words(explained(session))
+    evidence = known_words(session)
     clients = session.judge.overall.comparison.candidate
     if where is Way.BACK:
         hit = f"; {clients} client{'s were' if clients != 1 else ' was'} hit" if clients else ""

@@ -7,7 +7,7 @@ import asyncio
 from nself_deploy.app.lifecycle import plain_containers
 from nself_deploy.app.ports import RequestLog
 from nself_deploy.app.world import World
-from nself_deploy.core.canary import Session
+from nself_deploy.core.canary import Session, cut_problem
 from nself_deploy.core.evidence import Incident, Trouble
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Activate, Container, Slot, slot_project
@@ -37,10 +37,13 @@ def catch_up(log: RequestLog, recorder: Recorder) -> tuple[int, str]:
         recorder.feed(read.requests)
         count += len(read.requests)
         session.skipped += read.skipped
+        session.cuts += read.cuts
+        session.lost_s += read.lost_s
         onward = read.position != session.position
         session.position = read.position
-        if read.problem or not onward or read.position.offset >= read.size:
-            return count, read.problem
+        problem = read.problem or (cut_problem(session) if read.cuts else "")
+        if problem or not onward or read.position.offset >= read.size:
+            return count, problem
 
 
 class Containers:

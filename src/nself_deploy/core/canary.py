@@ -25,6 +25,8 @@ from nself_deploy.core.verdict import Judge
 from nself_deploy.core.windows import WINDOW_S
 
 NOT_SHOWN = "a metric is not shown to be good enough yet"
+LOST_S = 3.0
+"""Seconds of the log that may be missing: which requests that hits depends neither on their slot nor on their fate."""
 LEAST_TIME = 2.0
 """A share that is reached late may still be kept this many times as long as planned."""
 
@@ -58,6 +60,10 @@ class Session(msgspec.Struct):
     """Container -> when it was started, and how often anew."""
     skipped: int = 0
     """Lines of the log that could not be understood."""
+    cuts: int = 0
+    """How often the log was emptied while it was read."""
+    lost_s: float = 0.0
+    """Seconds of it that are missing for that, at most."""
     bake: Bake | None = None
     bake_began_s: float = 0.0
     metrics: MetricsJudge | None = None
@@ -219,6 +225,20 @@ def evidence_words(found: Evidence) -> tuple[str, ...]:
     if found.expected_s:
         lines.append(f"expected in about {found.expected_s:.0f} s, at the present traffic")
     return tuple(lines)
+
+
+def known_words(session: Session) -> tuple[str, ...]:
+    """What its verdict rests on, at the time of the last save, and what is missing of the log."""
+    times = "once" if session.cuts == 1 else f"{session.cuts} times"
+    cut = f"the access log was emptied {times} while it was read: up to {session.lost_s:.1f} s of it count for nothing"
+    return (*evidence_words(explained(session)), *((cut,) if session.cuts else ()))
+
+
+def cut_problem(session: Session) -> str:
+    """Why a log can't be trusted any more that was emptied while it was read; empty when little is missing."""
+    if session.lost_s <= LOST_S:
+        return ""
+    return f"the access log was emptied while it was read, and up to {session.lost_s:.1f} s of it are missing"
 
 
 def next_words(session: Session, effect: JudgeEffect) -> str:

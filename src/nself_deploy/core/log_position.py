@@ -29,3 +29,7 @@ class LogRead(msgspec.Struct, frozen=True):
     """Bytes of the file now."""
     problem: str = ""
     """Why the log can't be trusted; empty if it can."""
+    cuts: int = 0
+    """How often it was emptied since the last look."""
+    lost_s: float = 0.0
+    """What was written in so many seconds at most was not seen."""
