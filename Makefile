@@ -44,11 +44,13 @@ format: setup
 unit: setup
 	$(PYTHON) -m pytest -n 2 tests/unit
 
-# The real tests mostly wait (for health, for grace times), so three run at a time on two cores. Those that put a load on
-# the router that two cores can just carry run one after the other, with nothing beside them.
+# The real tests mostly wait (for health, for grace times), so four run at a time on two cores, a file each, the longest
+# first (tests/conftest.py). Those that let a release be judged by its users need answers in time, so two run at a time.
+# Those that put a load on the router that two cores can just carry run one after the other, with nothing beside them.
 test: check
 	$(PYTHON) -m pytest -n 2 tests/unit tests/simulation
-	tools/with-engine $(PYTHON) -m pytest -n 3 --dist loadfile --durations 15 -m "not alone" tests/real
+	tools/with-engine $(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 15 -m "not few and not alone" tests/real
+	tools/with-engine $(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 -m few tests/real
 	tools/with-engine $(PYTHON) -m pytest --durations 15 -m alone tests/real
 
 demo: setup

@@ -32,9 +32,8 @@ class Trusted(SampleRatio):
 
 
 def begun(settings: Analysis) -> Judge:
-    """A judge with the part of alpha for errors that it has when times are compared as well, without the guard."""
+    """A judge without the guard; it keeps a part of alpha for times."""
     judge = Judge.begin(settings)
-    judge.overall.log_needed = -float(np.log(settings.error_alpha(1, latency=True)[0]))
     judge.split = Trusted()
     return judge
 

@@ -109,7 +109,7 @@ class CanaryResult:
     """Traffic had been moved and was taken back."""
     error: str = ""
     parked: bool = False
-    """It waits: `nself deploy resume`, `promote` or `abort` decide."""
+    """It waits, and no pause of it has an end: `nself deploy resume`, `promote` or `abort` decide."""
     verdict: str | None = None
     """pass, fail, hold, invalid or inconclusive; None when nobody judged it."""
 
@@ -221,7 +221,10 @@ def run_blue_green(config: BlueGreenConfig) -> BlueGreenResult:
 def run_canary(config: CanaryConfig) -> CanaryResult:
     """Deploy a canary: prove it, give it more and more of the traffic while users' requests are judged, then all of it.
 
-    It is taken back when it is worse than the live release, and parked when only a person can decide.
+    It is taken back when it is worse than the live release, and parked when only a person can decide. While it makes a
+    pause that has an end (`pause_expiry` of the project, or `nself deploy pause --for 30m`), this waits, without the
+    lock, until somebody decides or the time is over, does what is to be done then, and returns how that went.
+
     Must not be called from a running event loop (use `asyncio.to_thread`).
 
     Raises:
@@ -311,6 +314,7 @@ async def _deploy(config: BlueGreenConfig | CanaryConfig, flags: dict[str, objec
     from nself_deploy.app import deploy
     from nself_deploy.app.locking import held
     from nself_deploy.app.planning import preview
+    from nself_deploy.app.waiting import waited
     from nself_deploy.core.document import plan_document, run_document, unchanged_document
 
     async with wiring.open_world(str(config.project_root), flags, write=not config.dry_run) as opened:
@@ -321,6 +325,7 @@ async def _deploy(config: BlueGreenConfig | CanaryConfig, flags: dict[str, objec
         target, stop = opened.settings.target, asyncio.Event()
         async with held(world, f"deploy ({target})", target, stop):
             result = await deploy.deploy(world, wanted, stop, lambda plan: None)
+        result = await waited(world, result, target, stop)
     if result.run is None:
         return _outcome(unchanged_document(result.plan, result.before))
     document = run_document(result.run, result.before)

@@ -92,7 +92,7 @@ class LoadProcess:
                 raise LoadError(f"waiting for {what or 'a condition on the load'}: {why}; {now}")
             pause.wait(_POLL_S)
 
-    def wait_requests(self, more: int, timeout_s: float = 30.0) -> Snapshot:
+    def wait_requests(self, more: int, timeout_s: float = 120.0) -> Snapshot:
         """Wait until so many more requests have ended well."""
         goal = self.snapshot().ok + more
         return self.wait_until(lambda now: now.ok >= goal, timeout_s, f"{more} more good answers")

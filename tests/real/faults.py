@@ -24,6 +24,8 @@ from tests.real.stack import Outcome, Stack, copy_of, docker, wait_for
 
 LONG = ("--min-uptime", "60s", "--health-timeout", "120s", "--drain", "2s")
 """A candidate whose health takes longer to be believed than any test lasts."""
+UNHURRIED = ("--min-uptime", "2s", "--health-timeout", "90s", "--drain", "2s")
+"""Believed only after a while, so that something can be done to a candidate before it is."""
 LIMIT_S = 120.0
 AT_ONCE = 3
 """Projects that deploy side by side in one test: most of a deploy is waiting."""

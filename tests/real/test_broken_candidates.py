@@ -20,7 +20,7 @@ from tests.real.people import QUICK, everyday_load, lives, split
 from tests.real.people import shop as patient_shop
 from tests.real.stack import Outcome, Stack
 
-pytestmark = [pytest.mark.real, pytest.mark.alone]
+pytestmark = [pytest.mark.real, pytest.mark.few]
 
 STANDBY_FREE = [*QUICK, "--standby", "0"]
 LIVE = "1"

@@ -10,7 +10,7 @@ from tests.load.candidates.kinds import named
 from tests.load.candidates.trial import shop, tried
 from tests.real.stack import Stack
 
-pytestmark = [pytest.mark.real, pytest.mark.alone]
+pytestmark = [pytest.mark.real, pytest.mark.few]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from tests.real.scene import FAST, check_message, tiny
 from tests.real.stack import Outcome, Stack, wait_for
 from tests.real.test_canary import named, under_way, users
 
-pytestmark = [pytest.mark.real, pytest.mark.alone]
+pytestmark = [pytest.mark.real, pytest.mark.few]
 
 CANARY = (*FAST, "--json", "--strategy", "canary", "--steps", "50,100", "--error-threshold", "5", "--bake", "2s")
 SOAK = ("--soak", "10s")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +14,15 @@ from tests.real import people
 from tests.real.stack import Stack, wait_for
 from tests.real.test_canary import CANARY, ended, under_way, users
 
-pytestmark = [pytest.mark.real, pytest.mark.alone]
+LIBRARY = """
+import json, sys
+from nself_deploy import CanaryConfig, run_canary
+result = run_canary(CanaryConfig(sys.argv[1], initial_percent=50, soak_minutes=1, health_timeout_sec=90))
+keys = ("success", "parked", "final_percent", "rolled_back", "error")
+print(json.dumps({key: getattr(result, key) for key in keys}))
+"""
+
+pytestmark = [pytest.mark.real, pytest.mark.few]
 
 
 @pytest.fixture(scope="module")
@@ -53,24 +62,35 @@ def test_a_pause_that_is_over_goes_on_by_itself_and_traffic_is_known_then(shop: 
     assert 8 <= int(first.split()[1]) <= 20  # 120 clients count once in ten seconds each
 
 
-def test_a_pause_that_is_over_takes_the_candidate_back_and_nobody_has_to_act(shop: Stack) -> None:
+def test_a_pause_that_is_over_takes_the_candidate_back_and_the_library_waits_for_it(shop: Stack) -> None:
     before = shop.release_served()
-    process = begun(shop, "paused", "--soak", "60s")
+    process = subprocess.Popen(
+        [sys.executable, "-c", LIBRARY, str(shop.root)],
+        env=shop.environment(SHOP_RELEASE="paused"),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    under_way(shop)
     shop.nself("pause", "--for", "20s", "--then", "abort")
     wait_for(lambda: not shop.nself("status", "--json").json["holder"], "no lock while it waits")
     shown = shop.nself("status", "--json").json["canary"]
     assert shown["percent"] == 50 and "then: abort" in shown["expiry"]
-    status, document, err = ended(process)
+    result = json.loads(process.communicate(timeout=180)[0])
 
-    assert status == 5 and "its pause of 20s is over, and nobody decided: abort" in err
-    assert (document["final_percent"], document["rolled_back"]) == (0, True)
+    assert result.pop("error").startswith("its pause of 20s is over, and nobody decided: abort")
+    assert result == {"success": False, "parked": False, "final_percent": 0, "rolled_back": True}
     assert shop.release_served() == before
 
 
 def test_when_nobody_waits_the_next_command_does_what_was_to_be_done(shop: Stack) -> None:
     waited = shop.deploy("planned", *people.QUICK, "--strategy", "canary", "--steps", "50:3s:pause,100", check=False)
     assert waited.status == 7 and "paused at 50 %, as planned" in waited.err
-    assert "until about" in shop.nself("pause", "--for", "1s").out
+    refused = shop.nself("pause", "--then", "resume", check=False)
+    assert refused.status == 1 and "Its pause has no end at which to resume it." in refused.err
+    assert "then: abort" in shop.nself("pause", "--for", "2h").out
+    changed = shop.nself("pause", "--then", "resume").out
+    assert "then: resume" in changed
+    assert "then: abort" in shop.nself("pause", "--for", "1s").out
     over = "its pause is over"
     wait_for(lambda: over in json.dumps(shop.nself("status", "--json").json["canary"]), "the end of the pause")
     assert "-50" in people.split(shop)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.faults import LIMIT_S, LONG, Visitor, watched
+from tests.real.faults import LIMIT_S, LONG, UNHURRIED, Visitor, watched
 from tests.real.scene import FAST, check_message, check_same, facts, nself_argv, tiny
 from tests.real.stack import Outcome, Stack
 from tests.real.wire import Wire
@@ -57,7 +57,7 @@ def test_an_engine_that_dies_half_way(site: Stack, moment: str, undone: list[str
     """Users notice nothing; the next deploy finishes the undoing."""
     before = network_part(facts(site))
     with Visitor(site) as visitor, Wire() as wire:
-        process = site.start_nself(*FAST, DOCKER_HOST=wire.host, RELEASE="2")
+        process = site.start_nself(*UNHURRIED, DOCKER_HOST=wire.host, RELEASE="2")
         outcome = watched(process, moment, wire.cut)
 
         check_message(outcome, 2, wire.host, "(DOCKER_HOST) can't be reached", "Start Docker", "traffic is on blue")

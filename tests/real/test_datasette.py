@@ -33,12 +33,26 @@ def datasette() -> Iterator[Stack]:
 def readers() -> LoadMix:
     """People who look at tables, and programs that read them."""
     return LoadMix(
-        rate=15,
+        rate=6,
         limits=Limits(duration_s=400, requests=20_000),
         streams=(
-            Stream(Kind.GET, ROWS, share=0.5, name="rows", expect_text="Neptune"),
-            Stream(Kind.ONE_SHOT_GET, "/planets/planets?_sort=name", share=0.3, name="table", expect_text="Neptune"),
-            Stream(Kind.ONE_SHOT_GET, "/-/versions.json", share=0.2, name="versions", expect_text="datasette"),
+            Stream(Kind.GET, ROWS, share=0.5, name="rows", timeout_s=120, expect_text="Neptune"),
+            Stream(
+                Kind.ONE_SHOT_GET,
+                "/planets/planets?_sort=name",
+                share=0.3,
+                name="table",
+                timeout_s=120,
+                expect_text="Neptune",
+            ),
+            Stream(
+                Kind.ONE_SHOT_GET,
+                "/-/versions.json",
+                share=0.2,
+                name="versions",
+                timeout_s=120,
+                expect_text="datasette",
+            ),
         ),
     )
 

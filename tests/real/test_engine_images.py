@@ -67,7 +67,7 @@ async def test_a_registry_that_does_not_answer_is_an_error_soon(
         said: list[str] = []
         with pytest.raises(ImageError, match="no registry answered within 2 s"):
             await engine.pull(f"127.0.0.1:{silent.getsockname()[1]}/nobody:1", said.append)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 REGISTRY = """

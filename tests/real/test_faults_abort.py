@@ -12,6 +12,7 @@ import pytest
 from tests.real.faults import (
     LIMIT_S,
     LONG,
+    UNHURRIED,
     Visitor,
     batches,
     check_clean,
@@ -116,7 +117,7 @@ def check_killed(stack: Stack, case: Killed) -> None:
     before, release = released(stack), fresh()
     says = step_of(stack, case.says)
     with Visitor(stack) as visitor:
-        killed_at(stack, case.moment, *FAST, "--standby", "0", RELEASE=release)
+        killed_at(stack, case.moment, *UNHURRIED, "--standby", "0", RELEASE=release)
         shown = stack.nself("status", "--json").json
         asked = "the next deploy" if case.command == "deploy" else f"nself deploy {case.command}"
         planned = {way["command"]: way["finish"] for way in shown["recovery"]}

@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 from nself_deploy.adapters.journal import Journal
-from tests.real.faults import Visitor, check_clean, fresh, live_slot, no_traceback, released, step_of, tiny, watched
+from tests.real.faults import (
+    UNHURRIED,
+    Visitor,
+    check_clean,
+    fresh,
+    live_slot,
+    no_traceback,
+    released,
+    step_of,
+    tiny,
+    watched,
+)
 from tests.real.scene import FAST
 from tests.real.stack import Stack, wait_for
 
@@ -52,7 +63,7 @@ def test_a_deploy_under_a_clock_that_steps(site: Stack, before: int, during: int
     old, release, earlier = released(site), fresh(), started_at(site)
     set_clock(site, before)
     with Visitor(site) as visitor:
-        process = site.start_nself(*FAST, "--standby", "0", RELEASE=release)
+        process = site.start_nself(*UNHURRIED, "--standby", "0", RELEASE=release)
 
         def step() -> None:
             set_clock(site, during)

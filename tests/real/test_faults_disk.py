@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.real.faults import (
+    UNHURRIED,
     Visitor,
     check_clean,
     fresh,
@@ -31,7 +32,7 @@ from tests.real.stack import Stack
 
 pytestmark = pytest.mark.real
 
-ONCE = (*FAST, "--standby", "0")
+ONCE = (*UNHURRIED, "--standby", "0")
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.real.engines import Abroad, OwnEngine
-from tests.real.faults import Visitor, check_clean, fresh, no_traceback, released, step_of, watched
+from tests.real.faults import UNHURRIED, Visitor, check_clean, fresh, no_traceback, released, step_of, watched
 from tests.real.scene import FAST
 from tests.real.stack import copy_of
 
 pytestmark = pytest.mark.real
 
-ONCE = (*FAST, "--standby", "0")
+ONCE = (*UNHURRIED, "--standby", "0")
 
 
 def abroad(engine: OwnEngine) -> Abroad:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.real.faults import (
     LONG,
+    UNHURRIED,
     Visitor,
     check_clean,
     fresh,
@@ -29,7 +30,7 @@ from tests.real.stack import Stack, docker
 
 pytestmark = pytest.mark.real
 
-ONCE = (*FAST, "--standby", "0")
+ONCE = (*UNHURRIED, "--standby", "0")
 
 
 @pytest.fixture(scope="module")

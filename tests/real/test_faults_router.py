@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from tests.real.faults import (
+    UNHURRIED,
     Visitor,
     batches,
     check_clean,
@@ -24,12 +25,11 @@ from tests.real.faults import (
     step_of,
     watched,
 )
-from tests.real.scene import FAST
 from tests.real.stack import Stack, docker, wait_for
 
 pytestmark = pytest.mark.real
 
-ONCE = (*FAST, "--standby", "0")
+ONCE = (*UNHURRIED, "--standby", "0")
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 from tests.real.faults import (
     LIMIT_S,
     LONG,
+    UNHURRIED,
     Visitor,
     check_clean,
     fresh,
@@ -79,11 +80,11 @@ def test_a_lost_session_does_not_end_a_deploy(stacks: list[Stack]) -> None:
     """Neither the signal nor a terminal that is really gone, nor Ctrl-C once there is nothing to undo any more."""
 
     def hung_up(stack: Stack, release: str) -> Outcome:
-        process = stack.start_nself(*FAST, "--standby", "0", RELEASE=release)
+        process = stack.start_nself(*UNHURRIED, "--standby", "0", RELEASE=release)
         return watched(process, step_of(stack, "[done] Start {to}"), lambda: process.send_signal(signal.SIGHUP))
 
     def too_late(stack: Stack, release: str) -> Outcome:
-        process = stack.start_nself(*FAST, "--standby", "0", RELEASE=release)
+        process = stack.start_nself(*UNHURRIED, "--standby", "0", RELEASE=release)
         proved = step_of(stack, "[done] Health check {to} with the traffic on")
         outcome = watched(process, proved, lambda: process.send_signal(signal.SIGINT))
         assert "interrupted: what has proved itself is finished" in outcome.out, outcome.text
@@ -107,7 +108,7 @@ def terminal_closed(stack: Stack, release: str) -> Outcome:
     candidate = step_of(stack, "Start {to}").encode()
     master, terminal = pty.openpty()
     process = subprocess.Popen(
-        ["setsid", "--ctty", "--wait", *nself_argv(*FAST, "--standby", "0")],
+        ["setsid", "--ctty", "--wait", *nself_argv(*UNHURRIED, "--standby", "0")],
         cwd=stack.root,
         env={**stack.environment(), "RELEASE": release, "NO_COLOR": "1", "TERM": "xterm"},
         stdin=terminal,

@@ -22,7 +22,7 @@ from tests.real.stack import ROOT, Stack, docker, wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.alone]
 
-DEPLOYS = 6
+DEPLOYS = 4
 RATE = 300.0
 QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "120s"]
 CONF = """\

@@ -55,7 +55,7 @@ async def serving(server: Server) -> AsyncIterator[Server]:
 
 async def ask(server: Server, probe: Probe | None = None) -> ProbeAnswer:
     async with serving(server):
-        answer = await HttpProber().get("127.0.0.1", server.port, probe or Probe(timeout_s=1.0))
+        answer = await HttpProber().get("127.0.0.1", server.port, probe or Probe(timeout_s=30.0))
     prefix = f"GET http://127.0.0.1:{server.port}/"
     assert answer.detail.startswith(prefix)
     return answer
@@ -71,7 +71,7 @@ async def test_a_good_answer() -> None:
     )
     assert server.asked.startswith(b"GET /health?x=1 HTTP/1.1\r\nHost: shop.example\r\n")
     assert b"\r\nConnection: close\r\n" in server.asked
-    assert 0 < answer.seconds < 1
+    assert 0 < answer.seconds < 30
 
 
 async def test_without_a_host_the_address_is_asked_for() -> None:
@@ -96,13 +96,13 @@ async def test_the_body_is_shown_from_its_beginning() -> None:
 
     assert (await ask(Server(chunked))).detail.endswith("ms: hello world")
     began = time.monotonic()
-    answer = await ask(endless, Probe(timeout_s=5.0))
+    answer = await ask(endless, Probe(timeout_s=60.0))
     assert answer.detail.endswith("ms: " + "x" * 200)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30
 
 
 async def test_a_status_counts_even_if_the_body_never_comes() -> None:
-    answer = await ask(Server(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n", hold=True), Probe(timeout_s=0.2))
+    answer = await ask(Server(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n", hold=True), Probe(timeout_s=1.0))
 
     assert answer.ok
 
@@ -127,7 +127,7 @@ SILENT: dict[str, tuple[Server, str]] = {
 
 @pytest.mark.parametrize(("server", "words"), SILENT.values(), ids=SILENT)
 async def test_no_answer(server: Server, words: str) -> None:
-    answer = await ask(server)
+    answer = await ask(server, Probe(timeout_s=1.0) if "1 s" in words else None)
 
     assert (answer.ok, answer.status) == (False, 0)
     assert words in answer.detail

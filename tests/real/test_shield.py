@@ -16,7 +16,7 @@ from tests.real.router_peers import Backend, Client, ask, until
 from tests.real.stack import Stack, docker, wait_for
 from tests.real.test_canary import CANARY, ended, named, under_way, users
 
-pytestmark = [pytest.mark.real, pytest.mark.alone]
+pytestmark = [pytest.mark.real, pytest.mark.few]
 
 SHIELDED = Split(Slot.BLUE, Slot.GREEN, 99, shielded=True)
 

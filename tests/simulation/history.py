@@ -280,6 +280,9 @@ class History:
 
     def _restore_link(self) -> None:
         slots = self.world.disk.saved.slots
+        committed = any(run.committed and not run.ended for run in self.world.disk.saved.runs.values())
+        if committed and self.world.random.random() < 0.5:
+            return  # the deploy puts it back; other people link what was live before
         live = next((s for s in (Slot.BLUE, Slot.GREEN) if s in slots and slots[s].role == "live"), None)
         if live is not None:
             self._point(Split.all_to(live))

@@ -127,7 +127,7 @@ class Watch:
     def _moves(self, what: str) -> None:
         """Users were sent to another slot: it must have been proved."""
         world, target = self._world, self._world.target()
-        if target is self._target or target is Slot.PLAIN or not self.promise or not world.routing():
+        if target is self._target or target is Slot.PLAIN or not self.promise or not world.routing() or world.link_lost:
             return
         wanted = {s.name: s.replicas for s in world.project.with_role(Role.APP) if s.activate is Activate.WITH_SLOT}
         for thing in world.of_slot(target):
@@ -172,7 +172,8 @@ class Watch:
         if isinstance(place, str):
             return world.graves.get(f"{world.target()} {place}", US) == US
         if place.state == "running":
-            return place.starter == US and world.now - place.started < place.behaviour.boot_s
+            booting = world.now - place.started < place.behaviour.boot_s
+            return booting and place.starter == US and not place.replaces
         return place.stopper == US
 
     def _jobs(self, what: str) -> None:

@@ -112,7 +112,7 @@ class Process:
         """Let virtual time pass."""
         self.living()
         loop = self.world.loop
-        sleeper: asyncio.Future[None] = loop.create_future()
+        sleeper: asyncio.Future[None] = asyncio.Future(loop=loop)
         timer = loop.call_at(loop.now + seconds, _wake, sleeper)
         self._sleepers[sleeper] = None
         try:

@@ -154,7 +154,8 @@ class SimRouter:
         world = self._world
         if not world.routing() or world.loaded is None:
             raise router_error("probe")
-        places = world.servers(slot).get(route.key) or []
+        upstream = next((u for u in world.loaded.upstreams if u.route.key == route.key), None)
+        places = world.places(upstream, slot) if upstream else []
         well = [place for place in places if isinstance(place, Thing) and place.serves(world.now)]
         for place in well:
             place.last_ok = world.now

@@ -50,6 +50,43 @@ REGRESSIONS = {
             Command("deploy", "good", faults=(Fault(2, "person-removes-link", step="networks"),)),
         ),
     ),
+    "the link goes between the router's files and the reload that makes it count": Schedule(
+        1, Shape(), "plain", (Command("deploy", "good", faults=(Fault(4, "person-removes-link", step="router"),)),)
+    ),
+    "the new version is stopped when only the end is missing": Schedule(
+        1,
+        Shape(standby=False),
+        "live",
+        (
+            Command(
+                "deploy",
+                "good",
+                faults=(Fault(2, "person-stops-container", 3, "drain"), Fault(2, "refuse", step="drain")),
+            ),
+            Command("abort"),
+        ),
+    ),
+    "the old slot is linked again while it is being removed": Schedule(
+        1,
+        Shape(replicas=2, standby=False),
+        "live",
+        (
+            Command(
+                "deploy",
+                "good",
+                faults=(Fault(1, "person-removes-link", step="watch"), Fault(1, "kill-after", step="retire")),
+            ),
+        ),
+    ),
+    "the new version is stopped between the look at it and its second start": Schedule(
+        1,
+        Shape(),
+        "live",
+        (
+            Command("deploy", "good", faults=(Fault(2, "kill-before", step="move"),)),
+            Command("deploy", faults=(Fault(5, "person-stops-container", 2),)),
+        ),
+    ),
 }
 
 

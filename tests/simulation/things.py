@@ -69,6 +69,8 @@ class Thing:
         """Users were sent to it before."""
         self.by_hand = False
         """A person made it, and put our labels on it."""
+        self.replaces = False
+        """Its run takes the place of one that somebody else ended while users were on it."""
         self.well_when_stopped = False
         self.hung = False
 
@@ -171,7 +173,7 @@ class Thing:
             False,
             self.restart_count,
             self.image,
-            dict(self.addresses) if self.state == "running" else {},
+            self.addresses if self.state == "running" else {},
             self.labels,
         )
 

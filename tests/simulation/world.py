@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import pickle
 import random
 import zlib
@@ -21,7 +22,7 @@ from nself_deploy.core.model import (
     Slot,
     Split,
 )
-from nself_deploy.core.routing import TreeSpec
+from nself_deploy.core.routing import TreeSpec, Upstream
 from tests.simulation import shop
 from tests.simulation.disk import Disk
 from tests.simulation.loop import VirtualLoop
@@ -58,6 +59,10 @@ class SimWorld:
     wall_offset = 0.0
     digest = 0
     events = 0
+    now = property(operator.attrgetter("loop.now"))
+    """Virtual seconds."""
+    _router: Thing | None = None
+    """Its container when it was last looked for."""
 
     def __init__(self, seed: int, shape: shop.Shape) -> None:
         self.loop = VirtualLoop()
@@ -101,11 +106,6 @@ class SimWorld:
         self._numbers = 0
         self._places: dict[str, list[Thing]] = {}
         """Address -> the containers that have it."""
-
-    @property
-    def now(self) -> float:
-        """Virtual seconds."""
-        return self.loop.now
 
     def kept(self) -> bytes:
         """All that there is, to begin other histories with."""
@@ -189,10 +189,11 @@ class SimWorld:
 
     def router(self) -> Thing | None:
         """The router's container."""
-        for thing in self.things.values():
-            if thing.service == "router" and thing.project == shop.NAME:
-                return thing
-        return None
+        found = self._router
+        if found is None or self.things.get(found.id) is not found:
+            ours = (t for t in self.things.values() if t.service == "router" and t.project == shop.NAME)
+            found = self._router = next(ours, None)
+        return found
 
     def add(self, thing: Thing) -> Thing:
         """A container that was created."""
@@ -222,10 +223,18 @@ class SimWorld:
         if thing.state == "running":
             return
         self.stirred = True
+        thing.replaces = self.share(thing.slot) and self._ended_by_others(thing)
         thing.start(self.now, who)
         thing.traffic_since = self.now if self.share(thing.slot) and thing.slot is not Slot.PLAIN else None
         if thing is self.router():
             self.load()
+
+    def _ended_by_others(self, thing: Thing) -> bool:
+        """Whether somebody else ended the run before, of it or of the container that was in its place."""
+        if thing.started >= 0:
+            return thing.stopper not in ("", US)
+        places = [f"{thing.slot} {address}" for address in thing.addresses.values()]
+        return any(self.graves.get(place, US) != US for place in places)
 
     def load(self) -> None:
         """Nginx starts, and reads what there is on the disk."""
@@ -283,7 +292,9 @@ class SimWorld:
         after = self.target()
         if after is before:
             return
-        if not astray:
+        if astray:
+            self.users.left_at[before] = self.now  # what was in flight went where nobody knows
+        else:
             self.users.left(before, self.now)
         for thing in self.of_slot(before):
             thing.traffic_since = None
@@ -296,13 +307,14 @@ class SimWorld:
         if self.loaded is None:
             plain = self.of_slot(Slot.PLAIN)
             return {r.key: [t for t in plain if t.service == r.service] for r in self.project.routes}
-        found: dict[str, list[Thing | str]] = {}
-        for upstream in self.loaded.upstreams:
-            places = [server.rpartition(":")[0] for server in upstream.servers.get(slot) or ()]
-            there = [(self.at(address), address) for address in places]
-            # A plain container's address may be another's after somebody removed it.
-            found[upstream.route.key] = [t if t is not None and t.slot is slot else address for t, address in there]
-        return found
+        return {upstream.route.key: self.places(upstream, slot) for upstream in self.loaded.upstreams}
+
+    def places(self, upstream: Upstream, slot: Slot) -> list[Thing | str]:
+        """The same for one upstream of those that nginx has read."""
+        addresses = [server.rpartition(":")[0] for server in upstream.servers.get(slot) or ()]
+        there = [(self.at(address), address) for address in addresses]
+        # A plain container's address may be another's after somebody removed it.
+        return [t if t is not None and t.slot is slot else address for t, address in there]
 
     def served(self) -> bool:
         """Whether a request over each route would be answered well at this moment."""

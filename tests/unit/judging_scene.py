@@ -12,9 +12,11 @@ from typing import Any, cast
 import msgspec
 
 from nself_deploy.app import judging
+from nself_deploy.app.pausing import parking_of
 from nself_deploy.app.ports import LogView
 from nself_deploy.app.world import World
 from nself_deploy.core import effects as do
+from nself_deploy.core import machine
 from nself_deploy.core.canary import Session
 from nself_deploy.core.evidence import Request
 from nself_deploy.core.log_position import LogPosition, LogRead
@@ -23,6 +25,7 @@ from nself_deploy.core.model import Container, Slot, Split
 from nself_deploy.core.nginx_probe import LADDER
 from nself_deploy.core.replay import replayed
 from nself_deploy.core.state import format_time
+from nself_deploy.errors import Parked
 from tests.unit.plans import a_project, a_release
 from tests.unit.test_machine_canary import a_plan, at_step
 
@@ -53,6 +56,8 @@ class Scene:
     at: dict[float, Callable[[], None]] = field(default_factory=dict)
     """What happens, so many seconds after noon."""
     record: bytes = b""
+    owner: str | None = "somebody"
+    """Who has the lock."""
 
     async def sleep(self, seconds: float) -> None:
         for _ in range(round(seconds * self.rate)):
@@ -109,6 +114,7 @@ class Scene:
             run=lambda _: self.run,
             unfinished=lambda: self.run,
             add_event=self.events.append,
+            record=lambda run, kind, step, detail: 1,
         )
         world = SimpleNamespace(
             store=store,
@@ -127,10 +133,11 @@ class Scene:
             objectives=(),
             judge_records=SimpleNamespace(write=self.written, read=lambda _: self.record, keep=lambda _: None),
             progress=lambda text: None,
+            watcher=lambda line: None,
             note=self.notes.append,
             user="ann",
             boot="one",
-            lock=SimpleNamespace(owner=lambda: "somebody"),
+            lock=SimpleNamespace(owner=lambda: self.owner),
         )
         return cast("World", world)
 
@@ -143,6 +150,14 @@ class Scene:
         step = next(s for s in self.run.plan.steps if s.key == key)
         assert isinstance(step.effect, do.Judge)
         return await judging.judge(self.world, self.run, step.effect)
+
+    async def judged(self, key: str) -> str:
+        """The same, with what a pause comes to."""
+        try:
+            return await self.judge(key)
+        except Parked as error:
+            self.run, _ = machine.advance(self.run, machine.Park(parking_of(error)))
+            raise
 
     @property
     def session(self) -> Session:

@@ -96,7 +96,7 @@ def test_an_interrupted_run_of_an_earlier_version_is_put_right(file: Path, tmp_p
             if decision.waits:
                 assert file.stem.endswith("parked") and wish is Wish.ONWARD
                 continue
-            event = machine.Resumed(decision.finish, "ann" if wish is Wish.ABORT else "")
+            event = machine.Resumed(decision.finish, "ann" if wish is Wish.ABORT else "", again=decision.again)
             ended, effects = to_the_end(journal, run, event)
             if ended.waits:  # parking is finished before anything else
                 assert file.stem.endswith("-park") and effects == [do.MoveTraffic(Split.all_to(Slot.BLUE))]

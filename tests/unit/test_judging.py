@@ -12,7 +12,7 @@ from nself_deploy.app import asking, baking, judging
 from nself_deploy.app.judge_records import closed_key
 from nself_deploy.core import effects as do
 from nself_deploy.core import machine
-from nself_deploy.core.asking import Answer, Wanted, answer_key
+from nself_deploy.core.asking import Answer, Wanted, answer_key, ask_key
 from nself_deploy.core.model import Container, Slot, Split
 from nself_deploy.core.times import parse
 from nself_deploy.errors import GateRefused, Parked, Unhealthy, UsageError
@@ -25,7 +25,9 @@ async def test_a_healthy_canary_may_have_its_next_share_when_its_time_is_over() 
 
     assert scene.now - NOON == pytest.approx(300, abs=1)
     assert words.startswith("inconclusive: good enough for 50 %; 0 of ")
-    assert scene.notes == ["times are not compared: 0 answers of the live version are in the log, 1000 are needed"]
+    assert scene.notes == [
+        "times are compared from the 1,000th answer of the live version on: 0 were in the log before the first share"
+    ]
     scene.give(HALF)
     assert (await scene.judge("judge:50")).startswith("pass: ")
     assert scene.now - NOON == pytest.approx(360, abs=2)
@@ -142,7 +144,7 @@ async def asked(scene: Scene, wanted: Wanted, at: float, **more: Any) -> Answer 
     """Ask from another terminal while it is judged."""
     found: list[asyncio.Future[Answer | None]] = []
     scene.at[at] = lambda: found.append(asyncio.ensure_future(asking.ask(scene.world, scene.run, wanted, **more)))
-    task = asyncio.ensure_future(scene.judge("judge:10"))
+    task = asyncio.ensure_future(scene.judged("judge:10"))
     while not found and not task.done():
         await asyncio.sleep(0)
     answer = await found[0]
@@ -155,8 +157,8 @@ async def test_another_terminal_pauses_it() -> None:
     scene = a_scene()
     answer = await asked(scene, Wanted.PAUSE, 20.0)
 
-    assert answer is not None and answer.done and answer.words == "paused at 10 %"
-    assert scene.words["result"].startswith("paused by ann at 10 %")
+    assert answer is not None and answer.done and answer.words == "paused by ann at 10 %"
+    assert scene.words["result"].startswith("paused by ann at 10 %") and not scene.words[ask_key(scene.run.id)]
 
 
 async def test_another_terminal_promotes_what_is_good_enough() -> None:

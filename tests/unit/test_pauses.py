@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nself_deploy.app import judging, pausing, recovery
 from nself_deploy.app.asking import ask
-from nself_deploy.app.pausing import Paused, limit_pause, wait_out
+from nself_deploy.app.pausing import Paused, wait_out
 from nself_deploy.app.recovery import recover
 from nself_deploy.core import machine
 from nself_deploy.core.asking import Wanted
@@ -146,6 +146,10 @@ async def test_a_planned_pause_is_made_once_after_the_shares_time() -> None:
     assert scene.session.judge.now == pytest.approx(5.0, abs=1.0)
     assert caught.value.expiry is not None and caught.value.expiry.limit == Limit(600.0, Then.RESUME)
     assert scene.recording == [True, False]
+    scene.run, _ = machine.advance(scene.run, machine.Park(pausing.parking_of(caught.value)))
+    scene.run, _ = machine.advance(scene.run, machine.Resumed(finish=True))
+    while (step := scene.run.current()) is not None and step.key != "judge:10":
+        scene.run, _ = machine.advance(scene.run, machine.Done())
     await scene.judge("judge:10")  # resumed: it goes on when it is shown to be good enough
     scene.give(HALF)
     assert (await scene.judge("judge:50")).startswith("pass")
@@ -174,7 +178,7 @@ async def test_a_pause_that_is_asked_for_ends_when_it_was_asked_to() -> None:
 
     scene.at[3.0] = pause
     with pytest.raises(Paused, match="paused by ann at 10 %") as caught:
-        await scene.judge("judge:10")
+        await scene.judged("judge:10")
 
     assert caught.value.expiry is not None and caught.value.expiry.limit == limit
     assert (await asked[0]).done
@@ -331,23 +335,6 @@ async def test_when_the_lock_or_the_engine_can_not_be_had_at_the_end_it_tries_ag
         await waiting.act()
 
     assert (await waiting.wait(act)).ended and tries == [6800.0, 6801.0, 6802.0]
-
-
-def test_a_parked_run_is_given_an_end() -> None:
-    waiting = Waiting(paused_run(None))
-    run = limit_pause(waiting.world, waiting.run, Limit(60.0, Then.RESUME))
-
-    assert waiting.run == run and run.parking is not None and run.parking.expiry is not None
-    assert not pausing.due(waiting.world, run)
-    waiting.now += 60.0
-    assert pausing.due(waiting.world, run) == run.parking.expiry
-    run = limit_pause(waiting.world, run, Limit(0.0))
-    assert run.parking is not None and run.parking.expiry is None
-    with pytest.raises(UsageError, match="no share of the traffic"):
-        limit_pause(Waiting(paused_run(None, back=True)).world, paused_run(None, back=True), Limit(1.0, Then.PROMOTE))
-    gone = Waiting(ended(paused_run(None)))
-    with pytest.raises(UsageError, match="not parked any more"):
-        limit_pause(gone.world, gone.run, Limit(60.0))
 
 
 def keys_of(**keys: object) -> Any:

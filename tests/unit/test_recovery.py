@@ -53,7 +53,7 @@ def test_every_interrupted_run_reaches_an_end_with_traffic_on_a_slot_that_is_rig
         return
     split = split_of(run)
     decision = decide(run, Standing(split, healthy), wish)
-    ended, seen = finish(run, machine.Resumed(decision.finish))
+    ended, seen = finish(run, machine.Resumed(decision.finish, again=decision.again))
     moves = [e.split for e in seen if isinstance(e, do.MoveTraffic)]
     end = moves[-1] if moves else split
 
@@ -106,6 +106,61 @@ def test_a_candidate_that_users_are_on_and_that_is_ill_is_never_kept(plan: Plan,
         return
     for wish in Wish:
         assert not decide(run, Standing(split_of(run), candidate_healthy=False), wish).finish
+
+
+@given(plans(), st.integers(0, 20), st.sampled_from(Wish), st.sampled_from((None, *Slot)))
+def test_a_committed_run_gets_its_requests_back_before_it_does_the_rest(
+    plan: Plan, at: int, wish: Wish, where: Slot | None
+) -> None:
+    run, split = interrupted(plan, at), Split.all_to(where) if where else None
+    if run is None or not run.committed or plan.candidate in (None, where):
+        return
+    decision = decide(run, Standing(split, candidate_healthy=True), wish)
+    ended, seen = finish(run, machine.Resumed(decision.finish, again=decision.again))
+    move = seen.index(do.MoveTraffic(Split.all_to(plan.candidate)))
+
+    assert decision.finish and decision.again and ended.outcome is Outcome.DONE
+    assert [e for e in seen[:move] if isinstance(e, do.ProveHealth | do.ProbeWarm)]
+    assert not [e for e in seen[:move] if isinstance(e, do.Ending | do.MoveTraffic)]
+    assert not [e for e in seen if isinstance(e, do.Judge | do.Bake)]
+    commit = next(n for n, step in enumerate(plan.steps) if step.commits)
+    rest = [step.effect for step in plan.steps[commit + 1 :]]
+    assert seen[-len(rest) :] == rest
+
+
+@given(plans(), st.integers(0, 20))
+def test_a_committed_run_that_is_ill_is_proved_anew_but_hinders_no_new_version(plan: Plan, at: int) -> None:
+    run = interrupted(plan, at)
+    if run is None or not run.committed:
+        return
+    ill = Standing(split_of(run), candidate_healthy=False)
+
+    assert decide(run, ill, Wish.RESUME).again and decide(run, ill, Wish.ABORT).again
+    onward = decide(run, ill, Wish.ONWARD)
+    assert onward.finish and not onward.again
+
+
+@given(plans(), st.integers(0, 20), st.integers(0, 4), st.booleans())
+def test_a_committed_run_that_does_not_prove_itself_anew_is_left_and_can_still_be_finished(
+    plan: Plan, at: int, fails_at: int, dies: bool
+) -> None:
+    run = interrupted(plan, at)
+    if run is None or not run.committed:
+        return
+    run, effects = advance(run, machine.Resumed(finish=True, again=True))
+    for _ in range(fails_at):
+        if effects and not isinstance(effects[0], do.Ending):
+            run, effects = advance(run, machine.Done())
+    if isinstance(effects[0], do.Ending):
+        return
+    if not dies:
+        run, effects = advance(run, machine.Failed(machine.Failure("ill", unhealthy=True)))
+        assert not effects and not run.ended
+    ended, seen = finish(run, machine.Resumed(finish=True))
+
+    assert ended.outcome is Outcome.DONE
+    assert all(isinstance(effect, do.Ending) for effect in seen)
+    assert all(s.status is StepStatus.DONE for s in ended.steps)
 
 
 @given(plans(), st.integers(0, 20), st.booleans())

@@ -170,6 +170,27 @@ def test_a_request_takes_some_tens_of_bytes() -> None:
     assert len(lines.encoded(lines.packed(exact, BEGAN, (), timed=True))) < 30 * len(exact)
 
 
+@settings(max_examples=8, deadline=None)
+@given(st.sets(st.integers(0, 30), max_size=8), st.integers(0, 500))
+def test_cut_points_that_are_found_meanwhile_survive_kills_and_are_found_again(kills: set[int], torn: int) -> None:
+    begun = a_beginning(msgspec.structs.replace(ANALYSIS, soak_s=100.0, max_soak_s=200.0), cuts=())
+    kept, whole = Keeper(begun), opened(begun)
+    for piece in range(31):
+        requests = traffic(piece, 4.0 * piece, 4.0 * piece + 4.0, 0.0)
+        whole.feed(requests)
+        kept.recorder.feed(requests)
+        if piece in kills:  # it is killed before that is saved, and reads it once more
+            kept.kill(torn)
+            kept.recorder.feed(requests)
+        kept.save()
+    latency, other = kept.recorder.session.judge.latency, whole.judge.latency
+    found = replayed(kept.ended())
+
+    assert latency is not None and other is not None and latency.cuts
+    assert msgspec.json.encode(latency, order="sorted") == msgspec.json.encode(other, order="sorted")
+    assert found.difference is None and found.whole
+
+
 def a_record(*, ended: bool = True) -> bytes:
     """Of a canary that fails in its second half."""
     kept = Keeper(a_beginning())

@@ -20,13 +20,19 @@ MOMENTS = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.
         ("2026-11-22T21:30:00.5Z", datetime(2026, 11, 22, 21, 30, 0, 500_000, tzinfo=UTC)),
         ("2026-11-22T21:30:00.123456789Z", datetime(2026, 11, 22, 21, 30, 0, 123_456, tzinfo=UTC)),
         ("2026-11-22T22:30:00+01:00", datetime(2026, 11, 22, 21, 30, tzinfo=UTC)),
+        ("2026-11-22T23:30:00.123456+02:00", datetime(2026, 11, 22, 21, 30, 0, 123_456, tzinfo=UTC)),
+        ("2026-11-22T16:30:00.5-05:00", datetime(2026, 11, 22, 21, 30, 0, 500_000, tzinfo=UTC)),
+        ("2026-11-22T16:30:00-05:00", datetime(2026, 11, 22, 21, 30, tzinfo=UTC)),
+        ("2026-11-22T21:30:00", datetime(2026, 11, 22, 21, 30, tzinfo=UTC)),
     ],
 )
 def test_times_of_docker_and_of_ours_are_read(text: str, moment: datetime) -> None:
     assert parse(text) == moment
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01T00:00:00Z"])
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "2026-13-01T00:00:00Z", "2026-11-22T21:30:00.Z", "2026-11-22T21:30:00.5+1"]
+)
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         parse(text)

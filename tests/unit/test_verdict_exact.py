@@ -13,6 +13,8 @@ import pytest
 from nself_deploy.core.absolute import AbsoluteTest
 from nself_deploy.core.acceptance import log_proof_below
 from nself_deploy.core.comparison import Comparison, smaller_ratios
+from nself_deploy.core.evidence import Request
+from nself_deploy.core.latency import Latency
 from nself_deploy.core.mixture import Mixture, ratio_factors
 from nself_deploy.core.sample_ratio import SampleRatio
 
@@ -175,6 +177,34 @@ def test_the_guard_of_the_split_is_fair_to_a_split_that_is_right(shares: tuple[f
             guard.add(number, share, candidate=candidate)
             p *= share if candidate else 1.0 - share
         mean += p * exp(guard.log_value)
+
+    assert mean == pytest.approx(1.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("order", ["abcdefgahbcg", "aabbccddeeffghgh", "hgfedcbaabcdefgh", "abababcdcdcdefefghgh"])
+@pytest.mark.parametrize("times", [(1, 2, 3, 4, 5, 6, 7, 8), (9, 1, 8, 2, 7, 3, 6, 4), (5, 5, 1, 9, 9, 9, 1, 1)])
+@pytest.mark.parametrize("stop", [1e9, 1.2])
+def test_cut_points_that_are_found_beside_the_candidate_are_fair_to_clients_who_come_back(
+    order: str, times: tuple[int, ...], stop: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each client takes its own time, whichever slot it has; also if one stops looking when it seems worst."""
+    monkeypatch.setattr("nself_deploy.core.latency.ENOUGH", 3)
+    mean = 0.0
+    for slots in itertools.product((True, False), repeat=8):
+        latency, reached = Latency.later((0.5, 0.9), 1.0, 30.0, random=True, by_client=True), 1.0
+        for second, name in enumerate(order):
+            client = ord(name) - ord("a")
+            if latency.advance(float(second), 0.3) and (reached := exp(latency.log_value)) >= stop:
+                break
+            request = Request(float(second), client, slots[client], False, 0.3, seconds=float(times[client]))
+            if latency.cuts:
+                latency.add(request.at, client, 0.3, float(times[client]), candidate=request.candidate)
+            else:
+                latency.gather(request)
+        else:
+            latency.advance(1000.0, 0.3)
+            reached = exp(latency.log_value)
+        mean += reached * 0.3 ** sum(slots) * 0.7 ** (8 - sum(slots))
 
     assert mean == pytest.approx(1.0, abs=1e-9)
 

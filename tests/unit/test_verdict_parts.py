@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from itertools import pairwise
-from math import inf, log, nan
+from math import exp, inf, log, nan
 
 import msgspec
 import pytest
@@ -18,7 +18,7 @@ from nself_deploy.core.clients import Clients
 from nself_deploy.core.evidence import Evidence, Incident, Request, Trouble, Verdict
 from nself_deploy.core.expectation import auto_percent, needed_requests
 from nself_deploy.core.explanation import explain
-from nself_deploy.core.latency import Latency, cut_points
+from nself_deploy.core.latency import ENOUGH, Latency, cut_points
 from nself_deploy.core.mixture import Mixture, waiting_at
 from nself_deploy.core.verdict import Judge
 from nself_deploy.core.windows import WINDOW_S, Counts
@@ -205,8 +205,72 @@ def test_an_explanation_says_why_nothing_can_be_promoted() -> None:
 
 
 def test_times_without_cut_points_are_not_compared() -> None:
-    judge = Judge.begin(Analysis())
-    judge.request(Request(40.0, 1, True, False, 0.1, seconds=100.0))
+    judge = Judge.begin(Analysis(latency=LatencyKeys(cuts=())))
+    judge.request(Request(40.0, 1, False, False, 0.1, seconds=100.0))
 
-    assert explain(judge, 41.0).log_latency is None
+    assert judge.latency is None
+    assert (explain(judge, 41.0).log_latency, explain(judge, 41.0).times_known) == (None, None)
     assert isinstance(Judge.begin(Analysis(), cuts=(0.1,)).latency, Latency)
+
+
+def beside(seed: int, candidate_s: float, count: int = 6000) -> list[Request]:
+    """Traffic at 40 requests/s; some fail, and of some the time is not known."""
+    rng, found = random.Random(seed), []
+    for number in range(count):
+        candidate, failed = rng.random() < 0.25, rng.random() < 0.002
+        seconds = 0.05 * rng.lognormvariate(0.0, 0.5) * (candidate_s if candidate else 1.0)
+        known = None if failed or rng.random() < 0.1 else seconds
+        found.append(Request(number / 40, rng.getrandbits(32), candidate, failed, 0.25, seconds=known))
+    return found
+
+
+def test_cut_points_are_found_beside_the_candidate_from_the_live_slot_alone_before_anything_counts() -> None:
+    analysis, frozen = Analysis(latency=LatencyKeys((0.5, 0.9), warmup_s=2.0)), []
+    for candidate_s in (0.1, 1.0, 3.0):
+        judge, known, client = Judge.begin(analysis), 0, 0
+        latency = judge.latency
+        assert latency is not None
+        live = [r.seconds for r in beside(3, candidate_s) if not r.candidate and r.seconds is not None]
+        for request in beside(3, candidate_s):
+            if not latency.cuts:
+                assert explain(judge, judge.now).times_known == min(known, ENOUGH)
+                assert explain(judge, judge.now).log_latency is None
+                assert not any(latency.counts.total)
+                known += not request.candidate and request.seconds is not None
+                client = request.client
+            judge.request(request)
+        assert latency.cuts == cut_points(live[:ENOUGH], (0.5, 0.9))
+        assert latency.gathered is None and known == ENOUGH
+        assert client in latency.comparisons[0].clients
+        assert sum(latency.counts.total[:2]) > 50
+        assert explain(judge, judge.now).times_known is None
+        frozen.append((latency.cuts, judge.decision.reason if judge.decision else ""))
+
+    assert len({cuts for cuts, _ in frozen}) == 1
+    assert [reason for _, reason in frozen] == ["", "", "the candidate answers later than the live slot"]
+
+
+def test_no_answer_of_a_client_who_came_before_the_cut_points_counts() -> None:
+    judge, requests = Judge.begin(Analysis(latency=LatencyKeys((0.5, 0.9), warmup_s=0.0))), beside(4, 1.0)
+    latency = judge.latency
+    assert latency is not None
+    for request in requests:
+        if latency.cuts:
+            break
+        judge.request(request)
+    early = [r for r in requests if r.at <= judge.now]
+    for request in early:
+        judge.request(msgspec.structs.replace(request, at=judge.now + 0.01, failed=False, seconds=9.0))
+    judge.advance(judge.now + 10.0)
+
+    assert latency.log_value == 0.0
+    assert [(one.candidate, one.live) for one in latency.comparisons] == [(0, 0), (0, 0)]
+
+
+def test_the_part_of_alpha_for_times_is_kept_whenever_they_are_compared() -> None:
+    known, later = Judge.begin(Analysis(), cuts=(0.1,)), Judge.begin(Analysis())
+    never = Judge.begin(Analysis(latency=LatencyKeys(cuts=())))
+
+    assert exp(-later.overall.log_needed) + exp(-later.log_latency_needed) == pytest.approx(0.001)
+    assert known.overall.log_needed == later.overall.log_needed > never.overall.log_needed
+    assert exp(-never.overall.log_needed) == pytest.approx(0.001)

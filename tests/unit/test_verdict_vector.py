@@ -108,7 +108,7 @@ def test_both_judges_say_the_same_about_the_same_requests() -> None:
     settings = Analysis()
     histories = [world(seed) for seed, world in enumerate(WORLDS.values())]
     shipped = [Judge.begin(settings) for _ in histories]
-    vector = VectorJudge(len(histories), settings, latency=False)
+    vector = VectorJudge(len(histories), settings)
     for number in range(1, round(SOAK_S / LENGTH) + 1):
         at = number * LENGTH
         share = share_at(RAMP, at)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from apt import Source
 from archive import ImageConfig, Owner
+from places import say
 from rootfs import FILES, Recipe, User, busybox_links, script, set_certificates
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -86,21 +87,27 @@ def prepare_python(root: Path) -> None:
         set_certificates(root, bundle)
     (root / "etc/pip.conf").write_text(machine_pip_settings(), encoding="utf-8")
     for directory in (standard, packages):
-        _compile(root, directory)
+        byte_compile(root, directory)
 
 
-def _compile(root: Path, directory: Path) -> None:
-    """Byte-compile with the image's own interpreter, so that a container does not do it again at each start."""
+def byte_compile(root: Path, directory: Path) -> None:
+    """Compile with the image's own interpreter, so that a container does not do it again at each start.
+
+    By one process: the interpreter, called through its loader, can't start others.
+    """
     loader = next(root.glob("usr/lib/*-linux-gnu/ld-linux-*"))
     python = [str(loader), "--library-path", str(loader.parent), str(root / "usr/bin/python3.13")]
-    words = ["-m", "compileall", "-q", "-j", "2", "--invalidation-mode", "unchecked-hash", "-s", str(root), "-p", "/"]
-    subprocess.run(
+    words = ["-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "-s", str(root), "-p", "/"]
+    done = subprocess.run(
         [*python, *words, str(directory)],
         env={"PYTHONHOME": str(root / "usr"), "LC_ALL": "C.UTF-8"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
+        text=True,
         check=False,
-    )  # a file that does not compile stays as it is
+    )
+    if done.returncode:  # a file that does not compile stays as it is
+        say(f"not all of {directory.relative_to(root)} could be compiled: {(done.stdout + done.stderr)[-300:]}")
 
 
 def machine_certificates() -> str:

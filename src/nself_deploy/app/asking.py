@@ -8,6 +8,7 @@ import secrets
 import msgspec
 
 from nself_deploy.app.judging import load, proved_now, save
+from nself_deploy.app.pausing import answer_of
 from nself_deploy.app.recovery import Recovered, recover
 from nself_deploy.app.runner import REQUEST_POLL_S
 from nself_deploy.app.world import World
@@ -53,10 +54,12 @@ async def ask(
         answer = msgspec.json.decode(text, type=Answer) if text else None
         if answer is not None and answer.id == question.id:
             return answer
+        working = works(world)  # before the run: what a process did last is on record then
         now = world.store.run(run.id) or run
-        if now.ended or now.waits or not works(world):
+        if now.ended or now.waits or not working:
             world.store.set_meta(ask_key(run.id), "")
-            return None
+            paused = answer_of(now)
+            return paused if paused is not None and paused.id == question.id else None
         step = now.current()
         world.progress(f"asked; it is at {step.name!r}" if step else "asked")
         await world.clock.sleep(REQUEST_POLL_S)

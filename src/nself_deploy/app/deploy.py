@@ -33,7 +33,9 @@ async def deploy(world: World, wanted: Wanted, interrupted: asyncio.Event, confi
     """
     check_states(world, wanted.target)
     await world.engine.info()
-    observe.check_link(world)
+    unfinished = world.store.unfinished()
+    if unfinished is None or not unfinished.committed:
+        observe.check_link(world)  # what had proved itself gets its requests back with the rest
     await world.router.observe()  # what is wrong with it is better said before a long build than after it
     earlier = await _put_right(world, interrupted)
     await standby.expire(world)

@@ -137,11 +137,12 @@ def _begin(world: World, run: Run, candidate: Slot, split: Split, earlier: Sessi
 
 
 def _cuts(world: World, seconds: Sequence[float], analysis: Analysis) -> tuple[float, ...]:
-    """The cut points of the live slot's times; none, and a word about it, when too few are known."""
+    """The cut points of the live slot's times; none yet, and a word about it, when too few are known."""
     cuts = cut_points(seconds, analysis.latency.cuts)
     if not cuts:
         world.note(
-            f"times are not compared: {len(seconds)} answers of the live version are in the log, {ENOUGH} are needed"
+            f"times are compared from the {ENOUGH:,}th answer of the live version on: "
+            f"{len(seconds)} were in the log before the first share"
         )
     return cuts
 
@@ -161,7 +162,7 @@ def _lately(log: RequestLog, end: LogPosition) -> Sequence[float]:
 def open_log(world: World, session: Session) -> RequestLog:
     """The access log, seen for this session."""
     latency = session.judge.latency
-    patience = latency.cuts[-1] if latency is not None else None
+    patience = None if latency is None or latency.late else latency.cuts[-1]  # the same all along
     view = LogView(session.candidate, tuple(session.moves), session.began, session.salt, patience)
     return _reader(world, view)
 
@@ -206,9 +207,9 @@ async def _until_known(world: World, run: Run, effect: JudgeEffect, watch: _Watc
         await watch.look()
         watch.answer()
         where, why = recorder.way(effect.hold_s, effect.next_percent, watch.at)
-        if pause_is_due(session, effect, watch.at):
+        if not run.paused_here and pause_is_due(session, effect, watch.at):
             save(world, run, recorder)
-            raise paused(world, f"paused at {session.percent} %, as planned", PAUSED, effect.pause)
+            raise paused(world, f"paused at {session.percent} %, as planned", PAUSED, effect.pause, planned=True)
         world.progress(progress_words(session))
         now = world.clock.monotonic()
         if where is not Way.WAIT or now - saved >= SAVE_S:
@@ -285,11 +286,12 @@ class _Watch:
         if not text:
             return
         ask, session, recorder = msgspec.json.decode(text, type=Ask), self._session, self.recorder
-        self._world.store.set_meta(ask_key(self._run.id), "")
-        if ask.wanted is Wanted.PAUSE:
+        if ask.wanted is Wanted.PAUSE:  # the parked run is the answer: before it is on record, nothing is paused
             save(self._world, self._run, recorder)
-            self._say(Answer(ask.id, done=True, words=f"paused at {session.percent} %"))
-            raise paused(self._world, f"paused by {ask.by} at {session.percent} %", PAUSED, ask.limit)
+            parked = paused(self._world, f"paused by {ask.by} at {session.percent} %", PAUSED, ask.limit)
+            parked.asked = ask.id
+            raise parked
+        self._world.store.set_meta(ask_key(self._run.id), "")
         good = recorder.proved(self._effect.next_percent)
         if good or ask.reason:
             consent = Consent(ask.by, "" if good else ask.reason, ask.full)

@@ -59,12 +59,16 @@ def check_link(world: World) -> None:
     """
     if world.router.split() is not None:
         return
+    link, says = ".nself/router/current", "is gone, and it says where requests go"
+    run = world.store.unfinished()
+    if run is not None and run.committed:
+        what = f"{says}: {run.plan.candidate} had got all of them when the {run.plan.kind} {run.id} was interrupted."
+        raise StateFileError(what, "nself deploy resume puts it back.", where=link)
     slots = world.store.slots()
     live = next((s for s in (Slot.BLUE, Slot.GREEN) if s in slots and slots[s].role is SlotRole.LIVE), None)
     if live is not None:
-        link = ".nself/router/current"
         raise StateFileError(
-            f"is gone, and it says where requests go: {live} was live when it was last written down.",
+            f"{says}: {live} was live when it was last written down.",
             f"Put it back: ln -sfn splits/{live} {link}, then run the same command again.",
             where=link,
         )

@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from nself_deploy.app.world import World
+from nself_deploy.core.asking import Answer
 from nself_deploy.core.document import StepLine
 from nself_deploy.core.durations import format_duration
 from nself_deploy.core.effects import Judge
-from nself_deploy.core.machine import Phase, Run
+from nself_deploy.core.machine import Parking, Phase, Run
 from nself_deploy.core.model import StepStatus
 from nself_deploy.core.moments import Moment
 from nself_deploy.core.pauses import Expiry, Limit, Then
@@ -20,6 +21,7 @@ from nself_deploy.errors import InfrastructureError, Locked, Parked, UsageError
 POLL_S = 1.0
 """How often a waiting command looks whether somebody decided."""
 WAITING = "Wait for the end of the pause"
+SAY_WHEN = "Say when, with --for 30m."
 
 
 class Paused(Parked):
@@ -27,6 +29,10 @@ class Paused(Parked):
 
     expiry: Expiry | None = None
     """Its end; None: there is none."""
+    planned: bool = False
+    """Whether the plan has it. That it was made is written with the parked run itself: no kill skips it."""
+    asked: str = ""
+    """The question of another terminal that it answers."""
 
 
 def moment(world: World) -> Moment:
@@ -34,11 +40,27 @@ def moment(world: World) -> Moment:
     return Moment(world.clock.now(), world.boot, world.clock.monotonic())
 
 
-def paused(world: World, what: str, remedy: str, limit: Limit | None) -> Paused:
+def paused(world: World, what: str, remedy: str, limit: Limit | None, *, planned: bool = False) -> Paused:
     """The pause that begins now."""
     error = Paused(what, remedy)
-    error.expiry = _begun(world, limit)
+    error.expiry, error.planned = _begun(world, limit), planned
     return error
+
+
+def parking_of(error: Parked) -> Parking:
+    """How a run waits, for the journal."""
+    parking = Parking(error.what, error.verdict, error.back, error.remedy, error.evidence)
+    if not isinstance(error, Paused):
+        return parking
+    return msgspec.structs.replace(parking, expiry=error.expiry, planned=error.planned, asked=error.asked)
+
+
+def answer_of(run: Run) -> Answer | None:
+    """What a paused run says to the terminal that asked for it, as soon as it is on record; None: nobody asked."""
+    parking = run.parking
+    if parking is None or not run.waits or not parking.asked:
+        return None
+    return Answer(parking.asked, done=True, words=parking.reason)
 
 
 def _begun(world: World, limit: Limit | None) -> Expiry | None:
@@ -51,11 +73,13 @@ def due(world: World, run: Run) -> Expiry | None:
     return expiry if expiry is not None and expiry.over(moment(world)) else None
 
 
-def limit_pause(world: World, run: Run, limit: Limit) -> Run:
+def limit_pause(world: World, run: Run, limit: Limit, *, same_end: bool = False) -> Run:
     """Give a run that is parked an end, from now on, or none (0 seconds). The caller holds the lock.
 
+    With `same_end` one that has an end keeps it, and only what is done then is changed.
+
     Raises:
-        UsageError: it was moved on meanwhile, or can't be promoted.
+        UsageError: it was moved on meanwhile, can't be promoted, or has no end that it could keep.
     """
     run = world.store.run(run.id) or run
     if run.parking is None or run.phase is not Phase.PARKED:
@@ -63,7 +87,13 @@ def limit_pause(world: World, run: Run, limit: Limit) -> Run:
     step = run.current()
     if limit.then is Then.PROMOTE and (run.parking.back or step is None or not isinstance(step.effect, Judge)):
         raise UsageError("It has no share of the traffic now, so there is no next one.", "Choose resume or abort.")
-    parking = msgspec.structs.replace(run.parking, expiry=_begun(world, limit))
+    expiry = run.parking.expiry if same_end else None
+    if expiry is not None:
+        limit = Limit(expiry.limit.seconds, limit.then)
+        expiry = Expiry(limit, expiry.began)
+    elif same_end and not limit.seconds:
+        raise UsageError(f"Its pause has no end at which to {limit.then} it.", SAY_WHEN, where="--then")
+    parking = msgspec.structs.replace(run.parking, expiry=expiry or _begun(world, limit))
     run = msgspec.structs.replace(run, parking=parking)
     how = f"for {format_duration(limit.seconds)}, then {limit.then}" if limit.seconds else "until somebody decides"
     world.store.record(run, "note", "", f"parked {how}: asked by {world.user}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -83,9 +83,8 @@ async def await_healthy(
     start = world.clock.monotonic()
     while True:
         containers = await slot_containers(world, release, slot, named)
-        looks = await asyncio.gather(
-            *(_look(world, release, c, named[c.service], proofs, min_uptime_s) for c in containers)
-        )
+        answers = await _answers(world, release, containers, named)
+        looks = [_look(world, c, named[c.service], answers.get(c.id), proofs, min_uptime_s) for c in containers]
         waited = world.clock.monotonic() - start
         for look in looks:
             _check_network(world, slot, look.container, look.service)
@@ -174,31 +173,41 @@ def http_routes(release: Release) -> list[Route]:
     ]
 
 
-async def _look(
+def _look(
     world: World,
-    release: Release,
     container: Container,
     service: Service,
+    answer: ProbeAnswer | None,
     proofs: dict[str, Proof],
     min_uptime_s: float,
 ) -> Look:
-    answer = await _ask(world, release, container, service)
     proof, now = proofs.get(container.id, Proof()), world.clock.monotonic()
     judgement = judge(container, service, answer.ok if answer else None, proof, now=now, min_uptime_s=min_uptime_s)
     proofs[container.id] = remember(container, judgement, proof, now)
     return Look(container, service, judgement, answer)
 
 
-async def _ask(world: World, release: Release, container: Container, service: Service) -> ProbeAnswer | None:
-    """The HTTP probe straight at the container, where its own healthcheck doesn't say it already."""
-    routes = [r for r in http_routes(release) if r.service == service.name]
-    if service.has_healthcheck or not routes or container.state != "running":
-        return None
+async def _answers(
+    world: World, release: Release, containers: Iterable[Container], named: Mapping[str, Service]
+) -> dict[str, ProbeAnswer]:
+    """Container id -> its answer, of those whose own healthcheck doesn't say it already. All are asked at once."""
+    routes = {r.service: r for r in reversed(http_routes(release))}
+    asked = [
+        c for c in containers if c.service in routes and c.state == "running" and not named[c.service].has_healthcheck
+    ]
+    if not asked:
+        return {}
+    found = await asyncio.gather(*(_ask(world, c, named[c.service], routes[c.service]) for c in asked))
+    return {c.id: answer for c, answer in zip(asked, found, strict=True)}
+
+
+async def _ask(world: World, container: Container, service: Service, route: Route) -> ProbeAnswer:
+    """The HTTP probe straight at the container."""
     twins = [twin_name(world.project.name, container.slot, n) for n in service.networks]
     address = next((container.addresses[n] for n in twins if container.addresses.get(n)), "")
     if not address:
         return ProbeAnswer(False, detail="it has no address on the slot's network yet")
-    return await world.prober.get(address, routes[0].port, service.probe or Probe())
+    return await world.prober.get(address, route.port, service.probe or Probe())
 
 
 def _limit(service: Service, timeout_s: float) -> float:

@@ -12,11 +12,11 @@ import msgspec
 from nself_deploy.app import observe
 from nself_deploy.app.executor import Executor
 from nself_deploy.app.judging import promote_if_proved
-from nself_deploy.app.pausing import due
+from nself_deploy.app.pausing import answer_of, due
 from nself_deploy.app.runner import REQUEST_POLL_S, Runner, request_key
 from nself_deploy.app.world import World
 from nself_deploy.core import machine
-from nself_deploy.core.asking import ask_key
+from nself_deploy.core.asking import answer_key, ask_key
 from nself_deploy.core.document import StepLine
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import StepStatus
@@ -53,12 +53,14 @@ async def recover(world: World, interrupted: asyncio.Event, wish: Wish) -> Recov
     world.watcher(line := StepLine(name, StepStatus.DONE, detail=decision.words))
     for key in (request_key(run), ask_key(run.id)):
         world.store.set_meta(key, "")  # what its dead process was asked for: `wish` decides now
+    if answer := answer_of(run):  # who asked for the pause may not have looked yet
+        world.store.set_meta(answer_key(run.id), msgspec.json.encode(answer).decode())
     world.store.record(run, "note", "", f"{wish.value} by {world.user}: {decision.words}")
     expired = wish is Wish.ONWARD and due(world, run) is not None
     if expired and decision.finish:
         promote_if_proved(world, run)
     why = decision.why if expired else ""
-    event = machine.Resumed(decision.finish, world.user if wish is Wish.ABORT else "", why)
+    event = machine.Resumed(decision.finish, world.user if wish is Wish.ABORT else "", why, decision.again)
     run = await Runner(world, Executor(world).perform, interrupted).run(run, event)
     if run.phase is machine.Phase.PARKED and wish is not Wish.RESUME:
         raise parked_error(run)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from nself_deploy.app.pausing import Paused
+from nself_deploy.app.pausing import parking_of
 from nself_deploy.app.world import World
 from nself_deploy.core import machine
 from nself_deploy.core.document import step_line
@@ -91,9 +91,7 @@ class Runner:
                 return machine.Interrupt("interrupted by a person", time.monotonic() - start)
             return machine.Done(time.monotonic() - start, detail)
         except Parked as error:
-            expiry = error.expiry if isinstance(error, Paused) else None
-            parking = machine.Parking(error.what, error.verdict, error.back, error.remedy, error.evidence, expiry)
-            return machine.Park(parking, time.monotonic() - start)
+            return machine.Park(parking_of(error), time.monotonic() - start)
         except NselfError as error:
             return machine.Failed(failure_of(error), time.monotonic() - start)
         finally:

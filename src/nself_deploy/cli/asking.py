@@ -10,12 +10,12 @@ from typing import Any
 from nself_deploy import wiring
 from nself_deploy.app import asking
 from nself_deploy.app.locking import held
-from nself_deploy.app.pausing import limit_pause, moment
+from nself_deploy.app.pausing import SAY_WHEN, limit_pause, moment
 from nself_deploy.app.result import Result
+from nself_deploy.app.waiting import waited
 from nself_deploy.app.world import World
 from nself_deploy.cli.output import Lines, print_error, print_json
 from nself_deploy.cli.telling import on_signals, tell_result
-from nself_deploy.cli.waiting import waited
 from nself_deploy.core.asking import Answer, Wanted
 from nself_deploy.core.document import StepLine, answer_document, run_document
 from nself_deploy.core.machine import Run
@@ -35,16 +35,16 @@ async def _pause(directory: str, flags: dict[str, Any], lines: Lines, wait_s: fl
     async with wiring.open_world(directory, flags, write=True) as opened, lines.ticking():
         world, limit = opened.world, opened.canary.pause
         world.progress, world.note = lines.progress, lines.note
-        if flags["pause_then"] and not limit.seconds:
-            raise UsageError("--then needs a pause that ends.", "Say when, with --for 30m.", where="--then")
-        run = asking.under_way(world)
-        if run.waits and flags["pause_expiry_s"] is None:
+        run, same_end = asking.under_way(world), flags["pause_expiry_s"] is None
+        if flags["pause_then"] and not limit.seconds and not (run.waits and same_end):
+            raise UsageError("--then needs a pause that ends.", SAY_WHEN, where="--then")
+        if run.waits and same_end and flags["pause_then"] is None:
             return run, Answer(
                 "", done=True, words=f"it is parked already: {run.parking.reason if run.parking else ''}"
             )
         if run.waits:
             async with held(world, "pause", opened.settings.target, asyncio.Event(), wait_s=wait_s):
-                run = limit_pause(world, run, limit)
+                run = limit_pause(world, run, limit, same_end=same_end)
             return run, Answer("", done=True, words=f"it is parked{_until(world, run)}")
         if not asking.works(world):
             raise UsageError("Nobody works on it: its process ended.", "nself deploy resume goes on, abort undoes it.")

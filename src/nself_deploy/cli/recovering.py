@@ -12,10 +12,10 @@ from nself_deploy.app import deploy as use_cases
 from nself_deploy.app.locking import held
 from nself_deploy.app.recovery import abort_of_another, parked_error
 from nself_deploy.app.result import Result
+from nself_deploy.app.waiting import waited
 from nself_deploy.app.world import World
 from nself_deploy.cli.output import Lines, emit, print_error, print_json
 from nself_deploy.cli.telling import on_signals
-from nself_deploy.cli.waiting import waited
 from nself_deploy.core.document import exit_status, nothing_document, run_document
 from nself_deploy.core.machine import Outcome
 from nself_deploy.errors import Exit, GateRefused, NselfError

@@ -170,7 +170,7 @@ def pause(for_: str | None, then: str | None, wait_s: float, as_json: bool, dire
     What is known is kept: resume goes on from there, promote gives it the next share, abort takes it back. That
     terminal's command ends with status 7, but with --for it waits for the end of the pause, and does then what --then
     says; if it is not there any more, the next command that changes things does. Nothing is promoted without proof. A
-    canary that is parked already is given that end from now on.
+    canary that is parked already is given that end from now on; with --then alone it keeps its end, and does that then.
     """
     from nself_deploy.cli import asking
 

@@ -16,11 +16,11 @@ from nself_deploy.app.locking import held, is_warm
 from nself_deploy.app.planning import preview
 from nself_deploy.app.result import Result
 from nself_deploy.app.standby import recorded, wait_and_expire
+from nself_deploy.app.waiting import waited
 from nself_deploy.app.world import World
 from nself_deploy.cli.output import Lines, print_json
 from nself_deploy.cli.showing import show_plan
 from nself_deploy.cli.telling import check, gate, needs_yes, on_signals, report
-from nself_deploy.cli.waiting import waited
 from nself_deploy.core.document import PlanDocument, SettingLine, plan_document
 from nself_deploy.core.model import Strategy
 from nself_deploy.core.plan import Plan

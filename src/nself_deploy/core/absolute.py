@@ -5,6 +5,8 @@ A request counts unless its client has failed within the same ten seconds: a bur
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 
 from nself_deploy.core.mixture import Factors, Mixture, powers, rate_factors, spaced, waiting_at
@@ -13,9 +15,16 @@ MOST = 0.5
 """No objective is worse than this."""
 
 
+@lru_cache(maxsize=32)
 def worse_rates(objective: float) -> Factors:
     """The alternatives: error rates above the objective (which is at most `MOST`)."""
     return spaced(1.5 * objective, 0.9)
+
+
+@lru_cache(maxsize=32)
+def _worth(objective: float) -> tuple[Factors, Factors]:
+    """What a failed request and a good one are worth."""
+    return rate_factors(objective, worse_rates(objective))
 
 
 class AbsoluteTest(msgspec.Struct):
@@ -40,16 +49,12 @@ class AbsoluteTest(msgspec.Struct):
             return
         self._settle()
         self.failed += 1
-        self.mixture.multiply(self._factors[0])
+        self.mixture.multiply(_worth(self.objective)[0])
 
     def _settle(self) -> None:
         if self.good:
-            self.mixture.multiply(powers(self._factors[1], self.good))
+            self.mixture.multiply(powers(_worth(self.objective)[1], self.good))
             self.good = 0
-
-    @property
-    def _factors(self) -> tuple[Factors, Factors]:
-        return rate_factors(self.objective, worse_rates(self.objective))
 
     @property
     def log_value(self) -> float:
@@ -57,5 +62,5 @@ class AbsoluteTest(msgspec.Struct):
         if not self.good:
             return self.mixture.log_value
         now = Mixture([*self.mixture.parts], self.mixture.waiting, self.mixture.exponent)
-        now.multiply(powers(self._factors[1], self.good))
+        now.multiply(powers(_worth(self.objective)[1], self.good))
         return now.log_value

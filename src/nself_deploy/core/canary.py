@@ -15,6 +15,7 @@ from nself_deploy.core.bake import Bake
 from nself_deploy.core.effects import Judge as JudgeEffect
 from nself_deploy.core.evidence import Decision, Evidence, MetricEvidence, Request, Side, Verdict
 from nself_deploy.core.explanation import explain
+from nself_deploy.core.latency import ENOUGH
 from nself_deploy.core.log_moves import Move
 from nself_deploy.core.log_position import LogPosition
 from nself_deploy.core.metrics_judge import MetricsJudge, explain_metrics, worst
@@ -59,8 +60,6 @@ class Session(msgspec.Struct):
     """Lines of the log that could not be understood."""
     bake: Bake | None = None
     bake_began_s: float = 0.0
-    paused: int = 0
-    """The share (percent) at which it made its last planned pause."""
     metrics: MetricsJudge | None = None
     """What is known from metrics of the user's own; None when there are none."""
     silence: Silence = msgspec.field(default_factory=Silence)
@@ -173,14 +172,11 @@ def way(session: Session, hold_s: float, next_percent: int, at: float) -> tuple[
 
 
 def pause_is_due(session: Session, effect: JudgeEffect, at: float) -> bool:
-    """Whether the planned pause at this share begins; then that is remembered, for each is made once."""
-    if effect.pause is None or session.paused == session.percent or session.consent is not None:
+    """Whether the share has a planned pause, and it is time for it."""
+    if effect.pause is None or session.consent is not None:
         return False
     decided = session.decision is not None and session.judge.settings.mode is Mode.ENFORCE
-    if decided or at - session.share_began_s < effect.hold_s:
-        return False
-    session.paused = session.percent
-    return True
+    return not decided and at - session.share_began_s >= effect.hold_s
 
 
 def _by(consent: Consent, verdict: str) -> str:
@@ -215,6 +211,8 @@ def evidence_words(found: Evidence) -> tuple[str, ...]:
     lines.append(f"evidence of more errors: {_log(found.log_errors)} of {_log(found.log_errors_needed)}{ratio}")
     if found.log_latency is not None:
         lines.append(f"evidence of later answers: {_log(found.log_latency)} of {_log(found.log_latency_needed)}")
+    if found.times_known is not None:
+        lines.append(f"times are compared from the {ENOUGH:,}th answer on: {found.times_known} of {ENOUGH:,}")
     lines.append(f"proof that it is good enough: {_log(found.log_proof)} of {_log(found.log_proof_needed)}")
     lines += [_metric(part) for part in found.metrics]
     lines += [f"missing: {words}" for words in found.missing]

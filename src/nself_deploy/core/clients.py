@@ -23,20 +23,28 @@ class Clients(msgspec.Struct):
 
     def first(self, client: int) -> bool:
         """Note a client; whether it is to be counted now, which it is at most once."""
-        key = client & _BITS
-        if key in self.seen or key & ((1 << self.halvings) - 1):
+        key, seen = client & _BITS, self.seen
+        if key in seen or (self.halvings and key & ((1 << self.halvings) - 1)):
             return False
-        self.seen.add(key)
+        seen.add(key)
+        if len(seen) > self.limit:
+            self._halve()
+        return True
+
+    def _halve(self) -> None:
         while len(self.seen) > self.limit:
             self.halvings += 1
             left_out = (1 << self.halvings) - 1
             self.seen = {kept for kept in self.seen if not kept & left_out}
-        return True
 
     def settled(self, client: int) -> bool:
         """Whether a client has been counted, or is left out."""
         key = client & _BITS
         return key in self.seen or bool(key & ((1 << self.halvings) - 1))
+
+    def copy(self) -> Clients:
+        """The same once more, which goes on by itself."""
+        return Clients(set(self.seen), self.halvings, self.limit)
 
     def __contains__(self, client: int) -> bool:
         return client & _BITS in self.seen

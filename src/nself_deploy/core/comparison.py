@@ -11,6 +11,8 @@ ticks of one to ten seconds, and the share is that of the requests in the tick.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 
 from nself_deploy.core.clients import Clients
@@ -19,9 +21,16 @@ from nself_deploy.core.mixture import Factors, Mixture, powers, ratio_factors, s
 _TICK_S, _LONGEST_TICK_S, _TICK_REQUESTS = 1, 10, 50
 
 
+@lru_cache(maxsize=32)
 def smaller_ratios(most: float) -> Factors:
     """The alternatives of the reverse test: ratios below the one that can't be accepted."""
     return spaced(most / 20.0, most / 1.3)
+
+
+@lru_cache(maxsize=256)
+def _accept_factors(share: float, most: float) -> tuple[Factors, Factors]:
+    """What events are worth in the reverse test; kept by two numbers, for the alternatives are many to look up by."""
+    return ratio_factors(share, smaller_ratios(most), most)
 
 
 class Tick(msgspec.Struct):
@@ -108,7 +117,7 @@ class Comparison(msgspec.Struct):
         self.mixture.start(waiting_at(at if self.random_split and self.at_once else tick.since, self.planned_s))
         _put(self.mixture, tick, ratio_factors(share))
         if self.accept is not None:
-            _put(self.accept, tick, ratio_factors(share, smaller_ratios(self.most), self.most))
+            _put(self.accept, tick, _accept_factors(share, self.most))
         tick.candidate = tick.live = 0
         return True
 

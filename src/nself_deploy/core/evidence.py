@@ -6,8 +6,12 @@ from enum import StrEnum
 
 import msgspec
 
-RULES = 1
-"""Version of the rules by which verdicts are made."""
+RULES = 2
+"""Version of the rules by which verdicts are made: another number when the same events may have another verdict.
+
+1: times are compared only with cut points that were known before the first share.
+2: the part of alpha for times is kept for them anyway, and cut points may be found later.
+"""
 
 
 class Verdict(StrEnum):
@@ -152,5 +156,7 @@ class Evidence(msgspec.Struct, frozen=True):
     """Seconds until a promotion is possible, at the traffic seen; None when that can't be said."""
     metrics: tuple[MetricEvidence, ...] = ()
     """What metrics of the user's own have shown."""
+    times_known: int | None = None
+    """Answers of the live slot that cut points can be made of, while these are too few; None: they are not needed."""
     rules: int = RULES
     """Version of the rules."""

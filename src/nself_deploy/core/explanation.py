@@ -31,7 +31,7 @@ def explain(judge: Judge, at: float) -> Evidence:
         log_errors=_finite(judge.overall.comparison.mixture.log_value),
         log_errors_needed=judge.overall.log_needed,
         matters=judge.overall.matters(settings.min_effect, settings.min_ratio),
-        log_latency=None if latency is None else _finite(latency.log_value),
+        log_latency=None if latency is None or not latency.cuts else _finite(latency.log_value),
         log_latency_needed=judge.log_latency_needed,
         log_objective=_finite(judge.absolute.log_value),
         log_objective_needed=-log(settings.hold.alpha),
@@ -41,6 +41,7 @@ def explain(judge: Judge, at: float) -> Evidence:
         log_split_needed=-log(SPLIT_ALPHA),
         missing=missing if decision is None and verdict is not Verdict.PASS else (),
         expected_s=expected if decision is None else None,
+        times_known=None if latency is None or latency.gathered is None else len(latency.gathered.seconds),
     )
 
 

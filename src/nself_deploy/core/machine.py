@@ -15,7 +15,7 @@ from enum import StrEnum
 
 import msgspec
 
-from nself_deploy.core.effects import Effect, MoveTraffic, RemoveSlot
+from nself_deploy.core.effects import Bringing, Effect, MoveTraffic, RemoveSlot
 from nself_deploy.core.model import Slot, StepStatus
 from nself_deploy.core.pauses import Expiry
 from nself_deploy.core.plan import Plan, Step
@@ -78,6 +78,10 @@ class Parking(msgspec.Struct, frozen=True):
     evidence: tuple[str, ...] = ()
     expiry: Expiry | None = None
     """When it does not wait any longer, and what is done then; None: it waits for ever."""
+    planned: bool = False
+    """Whether it is the pause that the plan has at this step."""
+    asked: str = ""
+    """The question of another terminal that it is the answer to; empty: nobody asked."""
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -98,6 +102,8 @@ class Run(msgspec.Struct, frozen=True):
     completed_at: str = ""
     parking: Parking | None = None
     """While it is parked, or about to be."""
+    paused: tuple[str, ...] = ()
+    """Steps at which it made its planned pause; each is made once."""
 
     @property
     def waits(self) -> bool:
@@ -132,6 +138,12 @@ class Run(msgspec.Struct, frozen=True):
         """Whether users are where they should be, and the rest can't be done now: the next command does it."""
         step = self.current() if self.phase is Phase.FORWARD else None
         return self.failure is not None and step is not None and step.stays
+
+    @property
+    def paused_here(self) -> bool:
+        """Whether the step under way has had its planned pause."""
+        step = self.current()
+        return step is not None and step.key in self.paused
 
     def current(self) -> Step | None:
         """The step that is under way; the one that a parked run waits in."""
@@ -184,6 +196,8 @@ class Resumed(msgspec.Struct, frozen=True, tag=True):
     """The person who asked to turn it back, if somebody did."""
     why: str = ""
     """Why it is turned back, if that is not what it was parked for."""
+    again: bool = False
+    """Whether a committed run proves its candidate once more before it does the rest."""
 
 
 Event = Begin | Done | Failed | Interrupt | Park | Resumed
@@ -220,9 +234,10 @@ def advance(run: Run, event: Event) -> tuple[Run, tuple[Effect, ...]]:
 def _enter(run: Run) -> tuple[Run, tuple[Effect, ...]]:
     """Begin the step at `position`, or end the run. What was done already and is done once is passed."""
     done = {s.key for s in run.steps if s.status is StepStatus.DONE}
-    while run.phase is Phase.FORWARD and (step := run.current()) is not None and step.once and step.key in done:
-        run = msgspec.structs.replace(run, position=run.position + 1)
     step = run.current()
+    while run.phase is Phase.FORWARD and step and (step.once or run.committed) and step.key in done:
+        run = msgspec.structs.replace(run, position=run.position + 1)
+        step = run.current()
     if step is None:
         return _end(run), ()
     return _mark(run, step.key, StepStatus.RUNNING), (step.effect,)
@@ -266,7 +281,8 @@ def _park(run: Run, parking: Parking, seconds: float) -> tuple[Run, tuple[Effect
     if run.phase is not Phase.FORWARD or run.committed or step is None:
         return _enter(run)
     run = _mark(run, step.key, StepStatus.PENDING, seconds, parking.reason)
-    run = msgspec.structs.replace(run, parking=parking)
+    paused = (*run.paused, step.key) if parking.planned else run.paused
+    run = msgspec.structs.replace(run, parking=parking, paused=paused)
     if back is None or not parking.back:
         return msgspec.structs.replace(run, phase=Phase.PARKED), ()
     known = run.steps if back.key in {s.key for s in run.steps} else (*run.steps, StepState(back.key, back.name))
@@ -275,15 +291,17 @@ def _park(run: Run, parking: Parking, seconds: float) -> tuple[Run, tuple[Effect
 
 def _go_on(run: Run) -> Run:
     """A parked run that a person resumes. Users who were taken back are given to the candidate anew, step by step."""
-    parking, steps = run.parking, run.steps
+    parking, steps, paused = run.parking, run.steps, run.paused
     if parking is not None and parking.back:
         again = {s.key for s in run.plan.steps if s.once}
-        steps = tuple(StepState(s.key, s.name) if s.key in again else s for s in steps)
-    return msgspec.structs.replace(run, phase=Phase.FORWARD, parking=None, steps=steps)
+        steps, paused = tuple(StepState(s.key, s.name) if s.key in again else s for s in steps), ()
+    return msgspec.structs.replace(run, phase=Phase.FORWARD, parking=None, steps=steps, paused=paused)
 
 
 def _resumed(run: Run, event: Resumed) -> tuple[Run, tuple[Effect, ...]]:
-    if run.phase is Phase.UNDO or run.committed or (run.phase is Phase.PARKING and not event.aborted_by):
+    if run.committed:
+        return _enter(_proved_anew(run) if event.again else _past_proof(run))
+    if run.phase is Phase.UNDO or (run.phase is Phase.PARKING and not event.aborted_by):
         return _enter(run)
     if event.finish:
         return _enter(_back_to_proof(_go_on(run)))
@@ -318,6 +336,38 @@ def _back_to_proof(run: Run) -> Run:
     return msgspec.structs.replace(run, position=min([run.position, *again]), steps=steps)
 
 
+def _proved_anew(run: Run) -> Run:
+    """A committed run brings its candidate live once more, without shares and judges, then does all that follows."""
+
+    def brings(step: Step) -> bool:
+        share = isinstance(step.effect, MoveTraffic) and step.effect.split.candidate is not None
+        return isinstance(step.effect, Bringing) and not share
+
+    after = _commit_at(run) + 1
+    again = {step.key for n, step in enumerate(run.plan.steps) if n >= after or brings(step)}
+    steps = tuple(
+        msgspec.structs.replace(s, status=StepStatus.PENDING, detail="") if s.key in again else s for s in run.steps
+    )
+    return msgspec.structs.replace(run, position=0, steps=steps)
+
+
+def _past_proof(run: Run) -> Run:
+    """Where a committed run goes on: after what committed it, also when proving it anew failed or was cut short."""
+    after = _commit_at(run) + 1
+    before = {step.key for step in run.plan.steps[:after]}
+    steps = tuple(
+        msgspec.structs.replace(s, status=StepStatus.DONE, detail="")
+        if s.key in before and s.status is not StepStatus.DONE
+        else s
+        for s in run.steps
+    )
+    return msgspec.structs.replace(run, position=max(run.position, after), steps=steps)
+
+
+def _commit_at(run: Run) -> int:
+    return next((n for n, step in enumerate(run.plan.steps) if step.commits), -1)
+
+
 def _turn_back(run: Run) -> tuple[Run, tuple[Effect, ...]]:
     """Skip what was not begun and undo, in reverse order, what was."""
     begun = {s.key for s in run.steps if s.status not in (StepStatus.PENDING, StepStatus.SKIPPED)}
@@ -341,9 +391,9 @@ def _end(run: Run) -> Run:
 
 
 def _mark(run: Run, key: str, status: StepStatus, seconds: float = 0.0, detail: str = "") -> Run:
-    def marked(s: StepState) -> StepState:
-        if s.key != key:
-            return s
-        return StepState(s.key, s.name, status, round(s.seconds + seconds, 3), detail or s.detail)
-
-    return msgspec.structs.replace(run, steps=tuple(marked(s) for s in run.steps))
+    at = next((n for n, s in enumerate(run.steps) if s.key == key), None)
+    if at is None:
+        return run
+    s = run.steps[at]
+    marked = StepState(s.key, s.name, status, round(s.seconds + seconds, 3), detail or s.detail)
+    return msgspec.structs.replace(run, steps=(*run.steps[:at], marked, *run.steps[at + 1 :]))

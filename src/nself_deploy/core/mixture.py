@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from math import exp, ldexp, log
+from operator import mul
 
 import msgspec
 
@@ -64,9 +65,12 @@ class Mixture(msgspec.Struct):
             self.waiting = waiting
 
     def multiply(self, factors: Sequence[float]) -> None:
-        """Something happened: per part, how much likelier it was under this alternative than under the null."""
-        self.parts = [part * factor for part, factor in zip(self.parts, factors, strict=True)]
-        top = max(self.parts)
+        """Something happened: per part, how much likelier it was under this alternative than under the null.
+
+        There are as many factors as parts.
+        """
+        self.parts = parts = list(map(mul, self.parts, factors))
+        top = max(parts)
         if top > _HUGE:
             self._shift(_STEP)
         elif top < _TINY and (self.exponent > 0 or (self.waiting == 0.0 and top > 0.0)):

@@ -4,6 +4,8 @@
     ----------------------------------------  ---------  ---------  ---------------------------
     it was being undone                       undo on    undo on    undo on
     it had proved itself under traffic        finish     finish     finish
+    … and is not healthy now                  prove      prove      finish (a new version replaces it)
+    … and requests go elsewhere now           prove      prove      prove
     users were on it, and it is healthy       finish     undo       finish
     users were on it, and it is not healthy   undo       undo       undo
     some users were on a canary               finish     undo       undo
@@ -12,6 +14,7 @@
     it was parked, and its pause is over      finish     undo       what was to be done then (undo if it is ill)
 
 Finishing an uncommitted run proves the candidate's health anew: what was proved before the pause may not hold any more.
+Prove: it is started, proved and given all requests once more before the old slot is touched, and never undone.
 """
 
 from __future__ import annotations
@@ -54,6 +57,8 @@ class Decision(msgspec.Struct, frozen=True):
     why: str
     waits: bool = False
     """Only a person may decide: nothing is done."""
+    again: bool = False
+    """What had proved itself proves itself once more before the rest is done."""
 
     @property
     def words(self) -> str:
@@ -75,7 +80,7 @@ def decide(run: Run, standing: Standing, wish: Wish) -> Decision:
     if run.phase is Phase.UNDO:
         return Decision(False, "it was being undone already")
     if run.committed:
-        return Decision(True, f"{name} had proved itself under traffic; only the end is missing")
+        return _committed(run, standing, wish, name)
     if run.waits and wish is not Wish.RESUME:
         return _parked(run, standing, wish)
     if has_traffic(run, standing.split):
@@ -83,6 +88,16 @@ def decide(run: Run, standing: Standing, wish: Wish) -> Decision:
     if wish is Wish.RESUME:
         return Decision(True, f"users have not reached {name} yet; its health is proved anew first")
     return Decision(False, f"users have not reached {name}, so nobody misses it")
+
+
+def _committed(run: Run, standing: Standing, wish: Wish, name: str) -> Decision:
+    if not _has_all(run, standing.split):
+        why = f"{name} had proved itself under traffic, and requests do not go to it now: it is proved anew first"
+        return Decision(True, why, again=True)
+    if not standing.candidate_healthy and wish is not Wish.ONWARD:
+        why = f"{name} had proved itself under traffic, and is not healthy now: it is started and proved anew first"
+        return Decision(True, why, again=True)
+    return Decision(True, f"{name} had proved itself under traffic; only the end is missing")
 
 
 def _parked(run: Run, standing: Standing, wish: Wish) -> Decision:

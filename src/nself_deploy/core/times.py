@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
 
 
 def parse(text: str) -> datetime:
-    """An RFC 3339 time (fractions of any length) with its zone.
+    """An RFC 3339 time (fractions of any length) with its zone; one without a zone is UTC.
 
     Raises:
         ValueError: it is not one.
     """
-    head, _, tail = text.partition(".")
-    fraction = "".join(c for c in tail if c.isdigit())[:6]
-    zone = "" if head.endswith("Z") or "+" in head else "+00:00"
-    return datetime.fromisoformat(head.replace("Z", "+00:00") + (f".{fraction}" if fraction else "") + zone)
+    found = _TIME.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not a time")
+    moment, fraction, zone = found.groups()
+    return datetime.fromisoformat(f"{moment}.{(fraction or '0')[:6]:0<6}{(zone or 'Z').upper()}")
 
 
 def seconds_between(earlier: str, later: str) -> float:

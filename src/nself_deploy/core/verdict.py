@@ -88,10 +88,11 @@ class Judge(msgspec.Struct):
     ) -> Judge:
         """A judge for a deployment that begins.
 
-        `cuts` are the live slot's cut points of times (`latency.cut_points`); none: times are not compared.
+        `cuts` are the live slot's cut points of times (`latency.cut_points`); none: they are found later, if times are
+        to be compared at all. That has its part of alpha from the beginning.
         """
-        by_client = settings.unit is Unit.CLIENT
-        together, each = settings.error_alpha(len(routes), latency=bool(cuts))
+        by_client, keys = settings.unit is Unit.CLIENT, settings.latency
+        together, each = settings.error_alpha(len(routes), latency=bool(cuts or keys.cuts))
 
         def stratum(alpha: float, accept: Mixture | None = None) -> Stratum:
             most = settings.max_ratio
@@ -99,9 +100,9 @@ class Judge(msgspec.Struct):
             return Stratum(test, -log(alpha))
 
         latency = None
-        if cuts:
-            tolerance = settings.latency.tolerance
-            latency = Latency.of(cuts, tolerance, settings.soak_s, random=random_split, by_client=by_client)
+        if cuts or keys.cuts:
+            begin, at = (Latency.of, cuts) if cuts else (Latency.later, keys.cuts)
+            latency = begin(at, keys.tolerance, settings.soak_s, random=random_split, by_client=by_client)
         return cls(
             settings=settings,
             random_split=random_split,
@@ -227,20 +228,27 @@ class Judge(msgspec.Struct):
         return f"the candidate did not get the {share:.0%} of the clients that it was given"
 
     def _latency(self, request: Request) -> None:
-        if self.latency is None or request.seconds is None or request.failed:
+        latency = self.latency
+        if latency is None:
+            return
+        if not latency.cuts:
+            latency.gather(request)
+            return
+        if request.seconds is None or request.failed:
             return
         if self.now >= self.settings.latency.warmup_s:
-            if self.latency.advance(self.now, request.share):
+            if latency.advance(self.now, request.share):
                 self._check_latency(self.now)
-            self.latency.add(self.now, request.client, request.share, request.seconds, candidate=request.candidate)
+            latency.add(self.now, request.client, request.share, request.seconds, candidate=request.candidate)
 
     def _counted(self, request: Request, strata: list[Stratum]) -> None:
         """A request that counts for rates: its client has not failed within these ten seconds."""
         side = 0 if request.candidate else 1
         for stratum in strata:
-            stratum.counts.add(side)
             if request.failed:
-                stratum.counts.add(2 + side)
+                stratum.counts.add_both(side, 2 + side)
+            else:
+                stratum.counts.add(side)
         if request.candidate:
             self.absolute.add(int(self.now), failed=request.failed)
 

@@ -33,6 +33,13 @@ class Counts(msgspec.Struct):
                 row[i] = 0
         self.second = second
 
+    def add_both(self, index: int, other: int) -> None:
+        """Count two things once."""
+        row = self.rows[self.second % WINDOW_S]
+        for counters in (self.total, self.recent, row):
+            counters[index] += 1
+            counters[other] += 1
+
     def add(self, index: int, count: int = 1) -> None:
         """Count at the present second."""
         self.total[index] += count

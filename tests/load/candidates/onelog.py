@@ -30,7 +30,7 @@ def parked_session(stack: Stack) -> Session:
 def uninterrupted(stack: Stack, session: Session) -> Judge:
     """A judge for the same deployment that nobody interrupted: it reads the log from its beginning to its end."""
     judge = session.judge
-    cuts = judge.latency.cuts if judge.latency is not None else ()
+    cuts = () if judge.latency is None or judge.latency.late else judge.latency.cuts
     fresh = Session.begin(
         Judge.begin(judge.settings, tuple(judge.routes), cuts),
         session.candidate,

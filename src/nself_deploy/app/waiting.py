@@ -1,4 +1,4 @@
-"""A command whose canary was paused for some time stays until that is over, and does what is to be done then."""
+"""Who deploys a canary that is paused for some time stays until that is over, and does what is to be done then."""
 
 from __future__ import annotations
 
