@@ -72,6 +72,20 @@ def test_a_warm_and_a_cold_rollback_by_http(site: Stack) -> None:
         assert key not in server.log.read_text()
 
 
+def test_no_watcher_brings_back_what_a_person_left(site: Stack) -> None:
+    site.nself(*FAST, RELEASE="one")
+    site.nself(*FAST, "--standby", "10m", RELEASE="two")
+    key = a_key(site)
+    site.nself("rollback")
+    (line,) = site.nself("breaker", "status", "--json").json
+    with Server(site.root, **site.environment()) as server:
+        reply = server.back(key, environment="local")
+
+    assert (line["service"], line["environment"], line["rollbacks"]) == ("web", "local", 1)
+    assert (reply.status, reply.json["ui_state"], served(site)) == (429, "rate-limited", "one"), reply.body
+    assert "both versions are bad" in reply.json["error"]
+
+
 class Users:
     """Ask the site steadily, count what they get, and show it to Prometheus."""
 

@@ -16,11 +16,14 @@ from nself_deploy.app.result import Result
 from nself_deploy.app.way_back import back_at_once
 from nself_deploy.cli.output import Lines
 from nself_deploy.cli.telling import check, gate, needs_yes, on_signals, report
-from nself_deploy.wiring.way_back import open_way_back
+from nself_deploy.wiring.counting import Counted
+from nself_deploy.wiring.way_back import deployed_to, open_way_back
 
 
 def rollback(flags: dict[str, Any], directory: str, *, as_json: bool, yes: bool, to: str, wait_s: float) -> int:
-    """Go back to the previous release, or to the one named."""
+    """Go back to the previous release, or to the one named; where the last deploy was for, if no target is given."""
+    if flags.get("target") is None:
+        flags = {**flags, "target": deployed_to(directory)}
     given = wiring.check_flags(flags)
     check(given)
     needs_yes(given.target, as_json=as_json, yes=yes)
@@ -32,21 +35,23 @@ def rollback(flags: dict[str, Any], directory: str, *, as_json: bool, yes: bool,
         async with open_way_back(directory, flags) as ajar, lines.ticking():
             if ajar is None:
                 return None
-            world, settings = ajar.world, ajar.settings
+            world, settings, complete = ajar.world, ajar.settings, ajar.complete
             on_signals(stop, lines, world.store.unfinished)
             world.watcher, world.progress, world.note = lines.step, lines.progress, lines.note
             async with held_here(
                 world, f"rollback ({settings.target})", settings.target, stop, wait_s=wait_s
             ) as on_engine:
+                counted = Counted(world)
                 result = await back_at_once(
                     world,
                     wiring.timing_of(settings),
                     settings.target,
                     stop,
-                    lambda made: gate(made, settings.target, lines, as_json=as_json, yes=yes),
-                    lambda: ajar.complete(on_engine),
+                    counted.confirmed(lambda made: gate(made, settings.target, lines, as_json=as_json, yes=yes)),
+                    counted.begun(lambda: complete(on_engine)),
                     to=to,
                 )
+                counted.end(result)
             return (result, str(world.root)) if result else None
 
     found = asyncio.run(go())

@@ -21,7 +21,7 @@ def breaker() -> None:
 
     More than 3 rollbacks of a service within an hour are refused (exit status 4, rate-limited), for an hour; then one
     is let through. The project's file may say otherwise. A version that was rolled back from is not returned to for a
-    day.
+    day. What a person rolls back is never refused, but counts.
     """
 
 

@@ -119,7 +119,7 @@ def rollback(
 
     While its slot is warm (see --standby) that is one rename, and takes about a second. Later the release is started
     again from its record, with the very images it had, and proved like a deploy. Databases are not touched: what a
-    migration changed stays changed.
+    migration changed stays changed. Without TARGET it is for the environment of the last deploy.
     """
     from nself_deploy.cli import back
 

@@ -26,6 +26,7 @@ from nself_deploy.core.model import Strategy
 from nself_deploy.core.plan import Plan
 from nself_deploy.core.settings import Settings
 from nself_deploy.errors import Exit, UsageError
+from nself_deploy.wiring.counting import Counted
 
 UseCase = Callable[[wiring.Opened, asyncio.Event, Callable[[Plan], None]], Awaitable[Result]]
 
@@ -65,7 +66,12 @@ def rollback(flags: dict[str, Any], directory: str, *, as_json: bool, yes: bool,
     """Go back to the previous release, or to the one named."""
 
     async def go(opened: wiring.Opened, stop: asyncio.Event, ask: Callable[[Plan], None]) -> Result:
-        return await use_cases.rollback(opened.world, opened.timing, opened.settings.target, stop, ask, to=to)
+        counted = Counted(opened.world)
+        confirm = counted.confirmed(ask, begin=True)
+        target = opened.settings.target
+        result = await use_cases.rollback(opened.world, opened.timing, target, stop, confirm, to=to)
+        counted.end(result)
+        return result
 
     hold = Hold(wait_s, lambda world: is_warm(world, to))
     return _changing(flags, directory, "rollback", go, as_json=as_json, yes=yes, hold=hold)
