@@ -173,6 +173,8 @@ class SloScene:
             user="ann",
             objectives=(),
             engine=SimpleNamespace(containers=self.no_containers),
-            judge_records=SimpleNamespace(write=self.written, read=lambda _: None, keep=lambda _: None),
+            judge_records=SimpleNamespace(
+                write=self.written, read=lambda _: None, runs=lambda: (), keep=lambda _: None
+            ),
         )
         return cast("World", found)
