@@ -54,7 +54,7 @@ def appended(text: str) -> Callable[[Stack], object]:
 
 
 def keyed(text: str) -> Callable[[Stack], object]:
-    """`x-nself-deploy` with one line; that is line 29 of the file."""
+    """`x-nself-deploy` with one line; that is line 30 of the file."""
     return appended(f"\nx-nself-deploy:\n  {text}\n")
 
 
@@ -65,34 +65,34 @@ def replaced(old: str, new: str) -> Callable[[Stack], object]:
 FILES = [
     Case("no Compose file", 1, ("There is no Compose file", "name it with -C"),
          lambda stack: (stack.root / "compose.yaml").unlink()),
-    Case("invalid YAML", 1, ("compose.yaml:27: Compose refuses it: invalid YAML", "Correct it"),
+    Case("invalid YAML", 1, ("compose.yaml:28: Compose refuses it: invalid YAML", "Correct it"),
          appended("  bad: [\n")),
     Case("not a Compose key", 1, ("compose.yaml: Compose refuses it: services.web Additional property imagee",
                                   "Correct it"), replaced("  web:\n", "  web:\n    imagee: x\n")),
     Case("a name that Compose refuses", 1, ("compose.yaml: Compose refuses the project's name", "COMPOSE_PROJECT_NAME"),
          env={"COMPOSE_PROJECT_NAME": "Bad Name"}),
-    Case("unknown key", 1, ("compose.yaml:29: x-nself-deploy.drian: Unknown key 'drian'", "Did you mean drain?"),
+    Case("unknown key", 1, ("compose.yaml:30: x-nself-deploy.drian: Unknown key 'drian'", "Did you mean drain?"),
          keyed("drian: 3s")),
     Case("unknown key of a service", 1, ("compose.yaml:9: services.web.x-nself-deploy.rolle: Unknown key",
                                          "Did you mean role?"),
          replaced("  web:\n", "  web:\n    x-nself-deploy: {rolle: app}\n")),
-    Case("wrong type", 1, ("compose.yaml:29: x-nself-deploy.routes: 3 is not a list", "-> "), keyed("routes: 3")),
-    Case("missing key", 1, ("compose.yaml:29: x-nself-deploy.routes[0]: The key 'port' is missing", "-> Add it"),
+    Case("wrong type", 1, ("compose.yaml:30: x-nself-deploy.routes: 3 is not a list", "-> "), keyed("routes: 3")),
+    Case("missing key", 1, ("compose.yaml:30: x-nself-deploy.routes[0]: The key 'port' is missing", "-> Add it"),
          keyed("routes: [{service: web}]")),
-    Case("not a duration", 1, ("compose.yaml:29: x-nself-deploy.health_timeout: 'soon'", "write it like 30s"),
+    Case("not a duration", 1, ("compose.yaml:30: x-nself-deploy.health_timeout: 'soon'", "write it like 30s"),
          keyed("health_timeout: soon")),
-    Case("duration out of range", 1, ("compose.yaml:29: x-nself-deploy.drain: 216h is out of range", "From 1s to 1h"),
+    Case("duration out of range", 1, ("compose.yaml:30: x-nself-deploy.drain: 216h is out of range", "From 1s to 1h"),
          keyed("drain: 9d")),
-    Case("port out of range", 1, ("compose.yaml:29: x-nself-deploy.router.probe_port: 99999 is out of range",
+    Case("port out of range", 1, ("compose.yaml:30: x-nself-deploy.router.probe_port: 99999 is out of range",
                                   "at most 65535"), keyed("router: {probe_port: 99999}")),
-    Case("no such strategy", 1, ("compose.yaml:29: x-nself-deploy.strategy: 'purple' is not possible",
+    Case("no such strategy", 1, ("compose.yaml:30: x-nself-deploy.strategy: 'purple' is not possible",
                                  "Choose one of rolling, blue-green"), keyed("strategy: purple")),
     Case("strategy of a later version", 1, ("compose.yaml: x-nself-deploy.strategy: ", "strategy rolling yet",
                                             "Use --strategy blue-green or canary"), keyed("strategy: rolling")),
-    Case("route to nothing", 1, ("compose.yaml:29: x-nself-deploy.routes[0].service", "'nobody', which does not exist",
+    Case("route to nothing", 1, ("compose.yaml:30: x-nself-deploy.routes[0].service", "'nobody', which does not exist",
                                  "Services: router, store, web"),
          keyed("routes: [{service: nobody, port: 80}]")),
-    Case("routed and shared", 1, ("compose.yaml:29: x-nself-deploy.routes[0].service: store is a shared service",
+    Case("routed and shared", 1, ("compose.yaml:30: x-nself-deploy.routes[0].service: store is a shared service",
                                   "Remove the route"), keyed("routes: [{service: store, port: 80}]")),
     Case("two routers", 1, ("services.second: Two services look like the router: router", "role: router"),
          replaced("  store:\n", "  second:\n    image: nginx:1.30-alpine\n    ports: ['127.0.0.1::80']\n  store:\n")),
