@@ -10,6 +10,7 @@ import argparse
 import multiprocessing
 import sys
 import time
+from functools import partial
 
 from tests.simulation.history import played
 from tests.simulation.mutations import MUTATIONS
@@ -87,15 +88,13 @@ def _mutations(processes: int) -> tuple[int, int]:
     """How many faults were planted, and how many of them found."""
     count = 0
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for name, seeds, words_ in pool.imap(_planted, MUTATIONS):
+        # Named by its module: a process that is spawned does not know what stands in this one.
+        for name, (seeds, what) in zip(
+            MUTATIONS, pool.imap(partial(found_within, seeds=PATIENCE), MUTATIONS), strict=True
+        ):
             count += bool(seeds)
-            print(f"{name:28} {f'found after {seeds:5} seeds: {words_}' if seeds else 'NOT FOUND'}", flush=True)
+            print(f"{name:28} {f'found after {seeds:5} seeds: {what[:120]}' if seeds else 'NOT FOUND'}", flush=True)
     return len(MUTATIONS), count
-
-
-def _planted(name: str) -> tuple[str, int, str]:
-    seeds, what = found_within(name, PATIENCE)
-    return name, seeds, what[:120]
 
 
 if __name__ == "__main__":
