@@ -106,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     every = [*(c.name for c in CANDIDATES), BAD_INPUT, *[HEALTHY.name] * TIMES]
     known = sorted(set(every))
-    parser.add_argument("names", nargs="*", metavar="CANDIDATE", help=f"of: {', '.join(known)}")
+    parser.add_argument("names", nargs="*", metavar="CANDIDATE", help=f"of: {', '.join(known)}".replace("%", "%%"))
     parser.add_argument("--shops", type=int, default=2, help="How many at once [2].")
     parser.add_argument("--save", type=Path, help="Write what became of them here.")
     parser.add_argument("--load", type=Path, nargs="+", default=[], help="Put what was written together with it.")
