@@ -57,7 +57,7 @@ def drill(server: Server, project: Path, events: int, kills: int, chance: random
     try:
         for number, turn in enumerate(turns):
             write(project, share if number else events - share * (len(turns) - 1))
-            time.sleep(chance.choice(PAUSES_S))
+            time.sleep(chance.choice(PAUSES_S))  # no wait for something: chance says in which moment it dies
             turn()
             found = numbers(server)
             in_order = in_order and found == list(range(1, len(found) + 1))

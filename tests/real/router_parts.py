@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import os
@@ -26,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "nginx:1.30"
 
 
-class Bench:
+class Bench(abc.ABC):
     """A project's directory and an nginx in front of it."""
 
     kind = ""
@@ -46,9 +47,9 @@ class Bench:
         self.address = ("", 0)
         self.services = Services({})
 
+    @abc.abstractmethod
     def http(self, body: str, main: str = "") -> str:
         """A whole main file around the content of `http {}`."""
-        raise NotImplementedError
 
     def sources(self) -> Sources:
         return Sources(self.nginx_conf, {self.nginx_conf: self.conf.read_text()}, {self.nginx_conf: "nginx.conf"})
@@ -82,19 +83,21 @@ class Bench:
             default_access_log=base.default_access_log,
         )
 
+    @abc.abstractmethod
     def app(self, backend: Backend) -> str:
         """How the user's static file names a service."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def know(self, *backends: Backend) -> None:
         """These backends are app services by their names."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     async def start(self) -> None:
-        raise NotImplementedError
+        """Start this nginx, and wait until it answers."""
 
+    @abc.abstractmethod
     async def stop(self) -> None:
-        raise NotImplementedError
+        """Stop it, and wait until it is gone."""
 
     async def close(self) -> None:
         await self.stop()
