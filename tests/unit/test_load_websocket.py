@@ -36,7 +36,7 @@ def test_a_proper_close_is_followed_by_a_new_connection_and_is_no_failure(code: 
     assert (report.websocket.opened, report.websocket.proper_closes, report.websocket.abnormal) == (4, 4, 0)
     assert report.websocket.ticks == 12
     assert report.websocket.echoes > 0
-    assert 0 < report.websocket.longest_reconnect_ms < 1000
+    assert 0 < report.websocket.longest_reconnect_ms < 10_000
     assert report.per_release == {"v1": 4}
 
 
