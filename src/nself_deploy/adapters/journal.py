@@ -60,6 +60,8 @@ class Journal:
         self._begun: set[str] = set()
         self.at_end: Callable[[Journal], None] = lambda journal: None
         """Called when a journal that was open for writing is closed, just before."""
+        self.at_run: Callable[[Journal, Run], None] = lambda journal, run: None
+        """Called in the transaction in which a run begins, and in the one in which it ends."""
         self.audit = AuditTrail(path, self._rows, self._execute, now, actor)
 
     @cached_property
@@ -172,6 +174,7 @@ class Journal:
                 *(run.id, run.plan.kind.value, run.started_at, self._now(), state_of(run).value, _json(run)),
             )
             self.set_slots(slots or {})
+            self.at_run(self, run)
         self._begun.add(run.id)
 
     def record(
@@ -213,6 +216,7 @@ class Journal:
             if run.ended:
                 trigger = Trigger.COMMAND if run.id in self._begun else Trigger.RECOVERY
                 self.audit.add(run_ended(run, self._now(), trigger))
+                self.at_run(self, run)
         return int(seq)
 
     def finish(self, run: Run, slots: Mapping[Slot, SlotRecord] | None = None) -> None:
@@ -344,10 +348,7 @@ class Journal:
             for (network, service, replica), host in addresses.items():
                 self._execute(
                     "INSERT INTO addresses (network, service, replica, host) VALUES (?, ?, ?, ?)",
-                    network,
-                    service,
-                    replica,
-                    host,
+                    *(network, service, replica, host),
                 )
 
     def meta(self, key: str) -> str:

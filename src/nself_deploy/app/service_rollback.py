@@ -11,7 +11,7 @@ from nself_deploy.app.breaker import BreakerStore
 from nself_deploy.app.result import Result
 from nself_deploy.app.world import Store, World
 from nself_deploy.core.audit import AuditEvent, event_id
-from nself_deploy.core.breaker import Refused, Turn, TurnOutcome
+from nself_deploy.core.breaker import Allowed, Refused, Turn
 from nself_deploy.core.document import run_document
 from nself_deploy.core.machine import Outcome, Run
 from nself_deploy.core.model import Release, Slot, Strategy
@@ -29,7 +29,8 @@ from nself_deploy.core.rollback import (
 )
 from nself_deploy.core.service_release import prior_release, version_of, with_service
 from nself_deploy.core.slot_records import live_slot
-from nself_deploy.errors import StateFileError, UsageError
+from nself_deploy.core.times import seconds_between
+from nself_deploy.errors import GateRefused, StateFileError, UsageError
 
 HISTORY = 200
 """Runs that are looked at for a prior version."""
@@ -118,6 +119,27 @@ async def keep(world: World, found: Found) -> None:
             await world.engine.tag(image.id, image_tag(world.project.name, name, found.to.id))
 
 
+def unheard(world: World, request: Request, purpose: str) -> Result | None:
+    """The same rollback, done by a process that died before it had given back the lock: it may have told nobody.
+
+    Args:
+        world: the project, whose lock is held.
+        request: what is asked for.
+        purpose: what the lock is held for by who does this.
+    """
+    dead, newest = world.lock.previous, world.store.history(1)
+    if dead is None or dead.purpose != purpose or not newest:
+        return None
+    run = newest[0]
+    same = run.plan.kind is Kind.ROLLBACK and (run.plan.cause.service, run.plan.target) == (
+        request.service,
+        request.environment,
+    )
+    if not same or run.outcome is not Outcome.DONE or seconds_between(dead.since, run.started_at) < 0:
+        return None
+    return Result(run.plan, run)
+
+
 class Attempt:
     """One rollback of a service, however often it is tried: the breaker hears of it once, and others read its state."""
 
@@ -125,42 +147,47 @@ class Attempt:
         self._request = request
         self._turn = Turn(id_, now, found.origin, found.version)
         self._found = found
-        self._asked = False
         self.loading: ServiceRollback | None = None
         """What others read while it runs."""
 
-    def look_again(self, found: Found) -> None:
-        """What was found may be another release by now; what the breaker was asked about stays."""
+    def look_again(self, guards: BreakerStore, found: Found) -> None:
+        """What was found may be another release by now; what the breaker has heard of stays."""
         self._found = found
-        if not self._asked:
+        if not self._counted(guards):
             self._turn = msgspec.structs.replace(self._turn, origin=found.origin, to=found.version)
 
-    def begin(self, world: World, guards: BreakerStore) -> None:
-        """Ask the breaker, and say that it is loading.
+    def refusal(self, guards: BreakerStore) -> GateRefused | None:
+        """Why the breaker refuses it, which is on record then; None when it does not, and nothing is changed yet."""
+        answer = None if self._counted(guards) else self._ask(guards, only_refusals=True)
+        return answer.error() if isinstance(answer, Refused) else None
+
+    def begin(self, store: Store, guards: BreakerStore, now: str) -> None:
+        """It counts, and is loading for others. Call it in the transaction that begins its run: all or nothing.
 
         Raises:
             GateRefused: the breaker is open.
         """
         request, turn = self._request, self._turn
-        if not self._asked:
-            since = self._found.since
-            answer = breaker.ask(
-                guards, request.environment, request.service, turn.origin, turn.to, turn.at, to_live_since=since
-            )
+        if not self._counted(guards):
+            answer = self._ask(guards)
             if isinstance(answer, Refused):
                 raise answer.error()
             breaker.record(guards, request.environment, request.service, turn, turn.at)
-            self._asked = True
         self.loading = ServiceRollback(
-            RollbackUIState.LOADING, request.service, request.environment, self._found.to.id, at=world.clock.now()
+            RollbackUIState.LOADING, request.service, request.environment, self._found.to.id, at=now
         )
-        save_state(world.store, self.loading)
+        save_state(store, self.loading)
 
-    def end(self, guards: BreakerStore, *, done: bool, now: Moment) -> None:
-        """Tell the breaker how it went."""
-        if self._asked:
-            turn = msgspec.structs.replace(self._turn, outcome=TurnOutcome.DONE if done else TurnOutcome.FAILED)
-            breaker.record(guards, self._request.environment, self._request.service, turn, now)
+    def _ask(self, guards: BreakerStore, *, only_refusals: bool = False) -> Allowed | Refused:
+        request, turn = self._request, self._turn
+        return breaker.ask(
+            guards, request.environment, request.service, turn.origin, turn.to, turn.at,
+            to_live_since=self._found.since, only_refusals=only_refusals,
+        )  # fmt: skip
+
+    def _counted(self, guards: BreakerStore) -> bool:
+        known = guards.breaker(self._request.environment, self._request.service)
+        return known is not None and any(turn.id == self._turn.id for turn in known.turns)
 
 
 def ended(run: Run, request: Request) -> ServiceRollback:

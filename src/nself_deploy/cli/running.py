@@ -26,7 +26,7 @@ from nself_deploy.core.model import Strategy
 from nself_deploy.core.plan import Plan
 from nself_deploy.core.settings import Settings
 from nself_deploy.errors import Exit, UsageError
-from nself_deploy.wiring.counting import Counted
+from nself_deploy.wiring.counting import confirmed
 
 UseCase = Callable[[wiring.Opened, asyncio.Event, Callable[[Plan], None]], Awaitable[Result]]
 
@@ -66,12 +66,8 @@ def rollback(flags: dict[str, Any], directory: str, *, as_json: bool, yes: bool,
     """Go back to the previous release, or to the one named."""
 
     async def go(opened: wiring.Opened, stop: asyncio.Event, ask: Callable[[Plan], None]) -> Result:
-        counted = Counted(opened.world)
-        confirm = counted.confirmed(ask, begin=True)
-        target = opened.settings.target
-        result = await use_cases.rollback(opened.world, opened.timing, target, stop, confirm, to=to)
-        counted.end(result)
-        return result
+        world, target = opened.world, opened.settings.target
+        return await use_cases.rollback(world, opened.timing, target, stop, confirmed(world, ask), to=to)
 
     hold = Hold(wait_s, lambda world: is_warm(world, to))
     return _changing(flags, directory, "rollback", go, as_json=as_json, yes=yes, hold=hold)

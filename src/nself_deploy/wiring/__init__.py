@@ -30,13 +30,15 @@ from nself_deploy.adapters.system import (
     host_name,
     is_gone,
     lock_owner,
+    moment,
     user_name,
 )
 from nself_deploy.app.ports import Clock, Engine, Metrics
 from nself_deploy.app.world import World
 from nself_deploy.core.effects import KeepWarm
+from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Project, Slot
-from nself_deploy.core.plan import Plan, Timing
+from nself_deploy.core.plan import Kind, Plan, Timing
 from nself_deploy.core.retention import KEEP
 from nself_deploy.core.settings import Settings, resolve_settings
 from nself_deploy.errors import ConfigError, NselfError, UsageError
@@ -171,8 +173,15 @@ def open_journal(root: str | os.PathLike[str]) -> Journal:
         NselfError: see `Journal.open`.
     """
     journal = Journal.open(root, actor=actor())
-    journal.at_end = _deliver
+    journal.at_end, journal.at_run = _deliver, _settle
     return journal
+
+
+def _settle(journal: Journal, run: Run) -> None:
+    if run.ended and run.plan.kind is Kind.ROLLBACK:
+        from nself_deploy.app.rollback_end import settle  # users don't wait for it
+
+        settle(journal, run, moment())
 
 
 def _deliver(journal: Journal) -> None:
