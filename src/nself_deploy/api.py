@@ -158,11 +158,12 @@ def execute_rollback(config: RollbackConfig) -> RollbackResult:
     _not_in_a_loop("execute_rollback")
     request = checked(config.service, _environment(config.environment), config.reason, config.max_retries)
     from nself_deploy import wiring
-    from nself_deploy.wiring.service_rollback import Told, execute
+    from nself_deploy.wiring.service_rollback import Told, execute, hear
 
     outcome = asyncio.run(execute(str(config.project_root), request, config.deploy_key, Told()))
     if outcome.result is not None and outcome.state.ui_state is RollbackUIState.POPULATED:
         wiring.schedule_expiry(outcome.result.plan, outcome.root)
+    hear(outcome)
     return _result(outcome.state)
 
 

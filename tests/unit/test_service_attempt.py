@@ -83,7 +83,7 @@ def test_it_is_about_what_was_found_last_until_the_breaker_was_asked() -> None:
     store = cast("Any", Store())
     attempt = Attempt(Request("web"), found("r1", "bad", "good"), NOW, "x1")
 
-    attempt.look_again(store, found("r2", "worse", "better"))  # an interrupted deploy was put right meanwhile
+    attempt.look_again(store, found("r2", "worse", "better"), "x1")  # an interrupted deploy was put right meanwhile
     assert attempt.refusal(store) is None and store.known is None  # nothing counts before its run begins
     attempt.begin(store, store, NOW.at)
     assert store.known is not None
@@ -91,7 +91,7 @@ def test_it_is_about_what_was_found_last_until_the_breaker_was_asked() -> None:
     state = load_state(store, "prod", "web")
     assert state is not None and state.prior_version == "r2"
 
-    attempt.look_again(store, found("r3", "worse", "better"))  # tried again: it is the same rollback
+    attempt.look_again(store, found("r3", "worse", "better"), "x2")  # tried again: it is the same rollback
     assert attempt.refusal(store) is None
     attempt.begin(store, store, NOW.at)
     assert len(store.known.turns) == 1

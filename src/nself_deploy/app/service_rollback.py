@@ -34,6 +34,8 @@ from nself_deploy.errors import GateRefused, StateFileError, UsageError
 
 HISTORY = 200
 """Runs that are looked at for a prior version."""
+UNHEARD_S = 600.0
+"""So long the same request is answered with a rollback that nobody was told of; later it is another one."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -86,8 +88,10 @@ def _since(world: World, service: str, version: str, runs: list[Run]) -> str:
     return ""
 
 
-async def put_right(world: World, request: Request, interrupted: asyncio.Event) -> Result | None:
+async def put_right(world: World, request: Request, interrupted: asyncio.Event) -> tuple[Result | None, str]:
     """Put right what was interrupted; its result if that was a rollback of this service, which is done now.
+
+    If it was one that is undone now, there is its attempt in place of a result: to try again is no other one.
 
     Raises:
         Parked: a deploy waits for a person.
@@ -96,10 +100,12 @@ async def put_right(world: World, request: Request, interrupted: asyncio.Event) 
     from nself_deploy.app.recovery import recover  # a way back to a warm release does not wait for it
 
     found = await recover(world, interrupted, Wish.ONWARD)
-    if found is None or found.run.outcome is not Outcome.DONE or found.run.plan.kind is not Kind.ROLLBACK:
-        return None
-    same = found.run.plan.cause.service == request.service
-    return Result(found.run.plan, found.run, (found.line,)) if same else None
+    plan = found.run.plan if found is not None else None
+    if found is None or plan is None or plan.kind is not Kind.ROLLBACK or plan.cause.service != request.service:
+        return None, ""
+    if found.run.outcome is not Outcome.DONE:
+        return None, plan.cause.attempt
+    return Result(plan, found.run, (found.line,)), ""
 
 
 async def keep(world: World, found: Found) -> None:
@@ -119,25 +125,22 @@ async def keep(world: World, found: Found) -> None:
             await world.engine.tag(image.id, image_tag(world.project.name, name, found.to.id))
 
 
-def unheard(world: World, request: Request, purpose: str) -> Result | None:
-    """The same rollback, done by a process that died before it had given back the lock: it may have told nobody.
-
-    Args:
-        world: the project, whose lock is held.
-        request: what is asked for.
-        purpose: what the lock is held for by who does this.
-    """
-    dead, newest = world.lock.previous, world.store.history(1)
-    if dead is None or dead.purpose != purpose or not newest:
+def unheard(world: World, request: Request) -> Result | None:
+    """The same rollback, done lately by a process that was killed before it could say so; nothing came after it."""
+    state, newest = load_state(world.store, request.environment, request.service), world.store.history(1)
+    if state is None or state.heard or not newest:
         return None
     run = newest[0]
-    same = run.plan.kind is Kind.ROLLBACK and (run.plan.cause.service, run.plan.target) == (
-        request.service,
-        request.environment,
-    )
-    if not same or run.outcome is not Outcome.DONE or seconds_between(dead.since, run.started_at) < 0:
-        return None
-    return Result(run.plan, run)
+    same = event_id(run) == state.audit_event_id and run.outcome is Outcome.DONE
+    lately = same and seconds_between(run.completed_at, world.clock.now()) < UNHEARD_S
+    return Result(run.plan, run) if lately else None
+
+
+def hear(store: Store, state: ServiceRollback) -> None:
+    """Who asked for it knows that it is complete."""
+    known = load_state(store, state.environment, state.service)
+    if known is not None and not known.heard and known.audit_event_id == state.audit_event_id:
+        save_state(store, msgspec.structs.replace(known, heard=True))
 
 
 class Attempt:
@@ -150,11 +153,11 @@ class Attempt:
         self.loading: ServiceRollback | None = None
         """What others read while it runs."""
 
-    def look_again(self, guards: BreakerStore, found: Found) -> None:
-        """What was found may be another release by now; what the breaker has heard of stays."""
+    def look_again(self, guards: BreakerStore, found: Found, id_: str) -> None:
+        """What was found, and what it is a try of, may be another one by now; what the breaker has heard of stays."""
         self._found = found
         if not self._counted(guards):
-            self._turn = msgspec.structs.replace(self._turn, origin=found.origin, to=found.version)
+            self._turn = msgspec.structs.replace(self._turn, id=id_, origin=found.origin, to=found.version)
 
     def refusal(self, guards: BreakerStore) -> GateRefused | None:
         """Why the breaker refuses it, which is on record then; None when it does not, and nothing is changed yet."""
@@ -202,8 +205,9 @@ def ended(run: Run, request: Request) -> ServiceRollback:
         status = run.failure.exit_status
     event = event_id(run) if run.ended else ""
     return ServiceRollback(
-        state, request.service, request.environment, run.plan.release, error, event, exit_status=status
-    )
+        state, request.service, request.environment, run.plan.release, error, event, exit_status=status,
+        heard=run.outcome is not Outcome.DONE,
+    )  # fmt: skip
 
 
 def document_of(state: ServiceRollback, result: Result | None) -> RollbackDocument:

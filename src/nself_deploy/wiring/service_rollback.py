@@ -222,10 +222,13 @@ class _Rollback:
             await world.engine.info()  # before anything else: an engine that is away is said within seconds
             warm = is_warm(world, "")
             async with held(world, self._purpose, settings.target, self._told.stop, warm=warm):
-                result = self._unheard(world) or await use_case.put_right(world, self._request, self._told.stop)
+                result, attempt = self._unheard(world), ""
+                if result is None:
+                    result, attempt = await use_case.put_right(world, self._request, self._told.stop)
                 if result is not None:
                     self._end(world, result)
                     return result, str(world.root)
+                self._id = attempt or self._id
                 found = self._find(world)
                 await use_case.keep(world, found)
                 result = await deploy.rollback(
@@ -236,8 +239,11 @@ class _Rollback:
             return result, str(world.root)
 
     def _unheard(self, world: World) -> Result | None:
-        if (result := use_case.unheard(world, self._request, self._purpose)) is not None:
-            self._told.note("it was done already, by a process that was killed before it could say so")
+        assert isinstance(world.store, Journal)
+        result = use_case.unheard(world, self._request)
+        if result is None or self._by.unwanted(world.store):
+            return None
+        self._told.note("it was done already, by a process that was killed before it could say so")
         return result
 
     def _find(self, world: World) -> use_case.Found:
@@ -267,7 +273,7 @@ class _Rollback:
         if self._attempt is None:
             self._attempt = use_case.Attempt(self._request, found, moment(), self._id)
         attempt, settle = self._attempt, store.at_run
-        attempt.look_again(store.guards, found)
+        attempt.look_again(store.guards, found, self._id)
 
         def at_run(journal: Journal, run: Run) -> None:
             settle(journal, run)
@@ -315,6 +321,14 @@ class _Rollback:
     @property
     def _cause(self) -> Cause:
         return Cause(self._request.service, self._request.reason, self._key_name, self._request.evidence, self._id)
+
+
+def hear(outcome: Outcome) -> None:
+    """Who asked for the rollback knows how it ended."""
+    if outcome.result is None or outcome.state.heard:
+        return
+    with contextlib.suppress(NselfError), contextlib.closing(wiring.open_journal(outcome.root)) as store:
+        use_case.hear(store, outcome.state)
 
 
 def read_state(directory: str, request: Request) -> ServiceRollback | None:
