@@ -15,6 +15,7 @@ from pathlib import Path
 from nself_deploy.core.machine import Outcome, Run
 from tests.crash.checks import HEADER, Baseline, Records, faults, leftovers
 from tests.crash.scenarios import COLD, Scenario
+from tests.crash.service_back import SAME
 from tests.crash.site import Site
 from tests.load import Kind, Limits, LoadMix, LoadProcess, Report, Stream
 from tests.real.stack import ROOT, Stack, expirers
@@ -24,7 +25,7 @@ _FEW = 4
 _LIMIT_S = 240.0
 _RESUMED = {Outcome.DONE: {0}, Outcome.FAILED: {0, 5}, Outcome.INTERRUPTED: {0, 130}}
 """Exit statuses of resume, by how the run ends; 0 is also for a run that never began."""
-_ONWARD = ("the same request", "the next deploy")
+_ONWARD = (SAME, "the next deploy")
 """Ways in which one more run is begun when the killed one could not be finished."""
 
 
@@ -161,12 +162,13 @@ def _kill_and_heal(scenario: Scenario, site: Site, baseline: Baseline, load: Loa
         _got_through(scenario, site, baseline, status, out)
         return None
     load.wait_requests(_FEW, _LIMIT_S)
-    way = scenario.ways[(number + number // len(scenario.ways)) % len(scenario.ways)]
+    ways = [way for way in scenario.ways if way != SAME or where != scenario.said]
+    way = ways[(number + number // len(ways)) % len(ways)]
     begun = [run for run in Records.of(site.stack).runs if run.id not in known]
     kill = Kill(scenario.name, number, where, way, 0.0)
     kill.faults += [f"{len(begun)} runs began"] if len(begun) > 1 else []
-    past_undoing = bool(begun and begun[0].committed and not begun[0].ended)
-    kill.faults += promise.killed() if promise else []
+    past_undoing = any(run.committed for run in Records.of(site.stack).unfinished)
+    kill.faults += promise.killed(where) if promise else []
     kill.faults += _heal(scenario, site, way, release, past_undoing=past_undoing)
     kill.ended = _end_of(scenario, way, begun[0], site, known, kill) if begun else "never began"
     kill.faults += promise.healed(way) if promise else []
@@ -229,8 +231,8 @@ def _heal(scenario: Scenario, site: Site, way: str, release: str, *, past_undoin
         outcome, expected = site.stack.nself("resume", check=False), _RESUMED[scenario.outcome]
     elif way == "abort":
         outcome, expected = site.stack.nself("abort", check=False), {4} if past_undoing else {0}
-    elif way == "the same request":
-        outcome, expected = site.stack.nself(*scenario.words, check=False), {0}
+    elif way == SAME:
+        outcome, expected = site.stack.nself(*scenario.words, check=False), scenario.repeated
     else:
         version = release if scenario.same_version else site.next_release()
         outcome, expected = site.stack.nself(*scenario.mend, check=False, RELEASE=version), {0}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,14 +30,32 @@ class SimStore:
         self._process = process
         self._disk = process.world.disk
         self._now = now
+        self._pending: Saved | None = None
+        """What a transaction has made of it so far."""
 
     @property
     def _saved(self) -> Saved:
         self._process.living()
-        return self._disk.saved
+        return self._disk.saved if self._pending is None else self._pending
 
     def _commit(self, what: str, saved: Saved) -> None:
+        if self._pending is not None:
+            self._pending = saved
+            return
         self._process.touch(f"commit: {what}", lambda: setattr(self._disk, "saved", saved))
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        if self._pending is not None:
+            yield
+            return
+        self._pending = self._saved
+        try:
+            yield
+            saved = self._pending
+        finally:
+            self._pending = None
+        self._commit("together", saved)
 
     def begin(self, run: Run, slots: Mapping[Slot, SlotRecord] | None = None) -> None:
         saved = self._saved

@@ -61,7 +61,7 @@ class Journal:
         self.at_end: Callable[[Journal], None] = lambda journal: None
         """Called when a journal that was open for writing is closed, just before."""
         self.at_run: Callable[[Journal, Run], None] = lambda journal, run: None
-        """Called in the transaction in which a run begins, and in the one in which it ends."""
+        """Called in the transactions in which a run begins, waits, and ends."""
         self.audit = AuditTrail(path, self._rows, self._execute, now, actor)
 
     @cached_property
@@ -216,6 +216,7 @@ class Journal:
             if run.ended:
                 trigger = Trigger.COMMAND if run.id in self._begun else Trigger.RECOVERY
                 self.audit.add(run_ended(run, self._now(), trigger))
+            if run.ended or run.waits:
                 self.at_run(self, run)
         return int(seq)
 
@@ -323,11 +324,7 @@ class Journal:
                 self._execute(
                     "INSERT OR REPLACE INTO slots (slot, release_id, role, since, standby_until) "
                     "VALUES (?, ?, ?, ?, ?)",
-                    slot.value,
-                    known.release,
-                    known.role.value,
-                    known.since,
-                    known.until,
+                    *(slot.value, known.release, known.role.value, known.since, known.until),
                 )
 
     def addresses(self) -> Addresses:

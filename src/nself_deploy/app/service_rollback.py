@@ -138,9 +138,10 @@ def unheard(world: World, request: Request) -> Result | None:
 
 def hear(store: Store, state: ServiceRollback) -> None:
     """Who asked for it knows that it is complete."""
-    known = load_state(store, state.environment, state.service)
-    if known is not None and not known.heard and known.audit_event_id == state.audit_event_id:
-        save_state(store, msgspec.structs.replace(known, heard=True))
+    with store.transaction():
+        known = load_state(store, state.environment, state.service)
+        if known is not None and not known.heard and known.audit_event_id == state.audit_event_id:
+            save_state(store, msgspec.structs.replace(known, heard=True))
 
 
 class Attempt:

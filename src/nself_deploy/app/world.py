@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 class Store(Protocol):
     """The journal with everything that must survive: runs, releases, slots, addresses."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All writes inside are one: durable when it ends, none of them when it raises. May stand inside another."""
 
     def begin(self, run: Run, slots: Mapping[Slot, SlotRecord] | None = None) -> None:
         """A new run and the slots that it takes, in one transaction; durable when it returns."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from nself_deploy.core.durations import format_duration
 from nself_deploy.core.machine import Outcome, Run
 from nself_deploy.core.times import seconds_between
 
@@ -32,6 +33,8 @@ LOCK_TAKE_OVER = "lock-take-over"
 """Type of the event that the lock of an owner who is gone was taken. A run's end is called like its kind."""
 PROMOTION = "promote"
 """Type of the event that a person moved a canary on."""
+PAUSE = "pause"
+"""Type of the event that a person parked a canary, or gave one that is parked another end."""
 
 
 class Trigger(StrEnum):
@@ -177,6 +180,32 @@ def promoted(run: Run, by: str, reason: str, evidence: Sequence[str]) -> AuditEv
             "proved": not reason,
             "evidence": list(evidence),
         },
+    )
+
+
+def paused(run: Run, by: str = "") -> AuditEvent:
+    """A note that a person parked a canary; one that was asked for from another terminal has the same id each time.
+
+    Args:
+        run: the canary, parked.
+        by: who gave it another end, when that is what was done.
+    """
+    parking, asked = run.parking, run.parking.asked if run.parking is not None and not by else ""
+    expiry = parking.expiry if parking is not None else None
+    return AuditEvent(
+        event_type=PAUSE,
+        environment=run.plan.target,
+        outcome="done",
+        reason=parking.reason if parking is not None else "",
+        prior_version=run.plan.previous_release,
+        metadata={
+            "run": run.id,
+            "release": run.plan.release,
+            "percent": run.percent,
+            **({"by": by} if by else {}),
+            **({"lasts": format_duration(expiry.limit.seconds), "then": expiry.limit.then.value} if expiry else {}),
+        },
+        id=f"{run.id}-{PAUSE}-{asked}" if asked else "",
     )
 
 

@@ -35,6 +35,7 @@ from nself_deploy.adapters.system import (
 )
 from nself_deploy.app.ports import Clock, Engine, Metrics
 from nself_deploy.app.world import World
+from nself_deploy.core.audit import paused
 from nself_deploy.core.effects import KeepWarm
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Project, Slot
@@ -173,11 +174,14 @@ def open_journal(root: str | os.PathLike[str]) -> Journal:
         NselfError: see `Journal.open`.
     """
     journal = Journal.open(root, actor=actor())
-    journal.at_end, journal.at_run = _deliver, _settle
+    journal.at_end, journal.at_run = _deliver, _beside
     return journal
 
 
-def _settle(journal: Journal, run: Run) -> None:
+def _beside(journal: Journal, run: Run) -> None:
+    """What is written together with the beginning, the pause or the end of a run."""
+    if run.waits and run.parking is not None and run.parking.asked:
+        journal.add_event(paused(run))
     if run.ended and run.plan.kind is Kind.ROLLBACK:
         from nself_deploy.app.rollback_end import settle  # users don't wait for it
 

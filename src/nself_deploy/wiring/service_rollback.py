@@ -203,8 +203,8 @@ class _Rollback:
                 return None, ""
             world, settings = self._listening(ajar.world), ajar.settings
             async with held_here(world, self._purpose, settings.target, self._told.stop) as on_engine:
-                if (result := self._unheard(world)) is not None:
-                    return result, str(world.root)
+                if world.store.unfinished() is not None or use_case.unheard(world, self._request):
+                    return None, ""  # what a killed process left, its lock on the engine too, is put right first
                 found = self._find(world)
                 result = await back_at_once(
                     world, wiring.timing_of(settings), settings.target, self._told.stop, self._begin(world, found),
