@@ -7,10 +7,12 @@ happened for that long: not because the process had to wait for the processor be
 from __future__ import annotations
 
 import asyncio
+import functools
 import selectors
-from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 LOOK_S: Final = 0.25
@@ -44,3 +46,13 @@ def patiently(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run it to its end in such a loop."""
     with asyncio.Runner(loop_factory=PatientLoop) as runner:
         return runner.run(coroutine)
+
+
+def patient(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """The same for a test."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        patiently(test(*args, **kwargs))
+
+    return run
