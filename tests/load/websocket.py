@@ -19,7 +19,7 @@ from tests.load.records import Attempt, Outcome
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 PROPER_CODES: Final = (1000, 1001)
 MAX_MESSAGE: Final = 1 << 20
-_CLOSE_WAIT_S: Final = 3.0
+_CLOSE_WAIT_S: Final = 30.0
 _LOOK_UP_S: Final = 0.2  # how often a silent session looks whether the load is to end
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
