@@ -20,7 +20,7 @@ class ReleaseStatus(msgspec.Struct, frozen=True):
     slot: str
     """Where it is now, empty when it is in no slot."""
     role: str
-    """What it is there: live, standby, candidate, failed."""
+    """What it is there: live, standby, candidate or empty."""
     git_commit: str
     git_dirty: bool
     images: dict[str, PinnedImage]
