@@ -170,6 +170,14 @@ def test_it_is_led_from_another_terminal(shop: Stack) -> None:
         shop.nself("abort")
         assert ended(process)[0] == 130
         report = load.stop()
+    trail = [(e["event_type"], e["outcome"]) for e in shop.nself("audit", "list", "--limit", "5", "--json").json]
+    assert trail == [
+        ("deploy", "interrupted"),
+        ("abort", "done"),
+        ("deploy", "done"),
+        ("promote", "done"),
+        ("pause", "done"),
+    ]
 
     assert report.failed == 0, people.told(report)
     assert shop.release_served() == "paused"

@@ -49,6 +49,7 @@ def fresh(code: str, *words: str, cwd: Path) -> list[object]:
         ("deploy --bogus", 1, ENGINE | PARSERS),
         ("deploy history", 0, ENGINE | {"crossplane"}),
         ("deploy history --json", 0, ENGINE | {"crossplane"}),
+        ("deploy history --releases", 0, ENGINE | {"crossplane"}),
         ("deploy audit --help", 0, ENGINE | PARSERS),
         ("deploy audit init --sql", 0, ENGINE | PARSERS),
         ("deploy audit status", 0, ENGINE | {"crossplane"}),
