@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.real, pytest.mark.alone]
 DEPLOYS = 8
 """Each moves all of the traffic; `make soak` does it as often as you like."""
 RATE = 300.0
-QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "120s"]
+QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "240s"]
 
 
 def workers(stack: Stack) -> list[str]:

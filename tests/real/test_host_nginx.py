@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 DEPLOYS = 4
 RATE = 300.0
-QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "120s"]
+QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "240s"]
 CONF = """\
 worker_processes 2;
 pid {base}/nginx.pid;
