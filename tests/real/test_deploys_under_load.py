@@ -44,7 +44,7 @@ def prove(soaked: Soaked, deploys: int, rate: float) -> None:
     assert not soaked.faults, "\n".join([*soaked.faults[:20], soaked.report.table()])
     assert soaked.report.failed == 0
     assert len(soaked.deploys) == len(soaked.moves_ms()) == deploys
-    assert soaked.report.paced.rate >= rate * 0.99, soaked.report.table()
+    assert soaked.report.paced.rate >= rate * 0.95, soaked.report.table()
     assert all(soaked.report.releases_between(f"moved {n}").get(f"s{n}") for n in range(deploys))
 
 

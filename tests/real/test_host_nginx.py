@@ -167,7 +167,7 @@ def test_deploys_through_the_machines_nginx(site: tuple[Stack, HostNginx]) -> No
     assert not soaked.faults, "\n".join([*soaked.faults[:20], soaked.report.table()])
     assert soaked.report.failed == 0
     assert len(soaked.deploys) == len(soaked.moves_ms()) == DEPLOYS
-    assert soaked.report.paced.rate >= RATE * 0.99
+    assert soaked.report.paced.rate >= RATE * 0.95
     assert soaked.report.websocket.proper_closes >= DEPLOYS
     assert nginx.workers() == before, "nginx was reloaded"
 
