@@ -46,7 +46,8 @@ def watch(for_s: float | None, texts: tuple[str, ...], as_json: bool, directory:
     back, as --rollback does, and no key is needed; the circuit breaker is asked. Slow ones are told.
 
     Exit status: 0 the time is over and nothing is wrong; 5 it was rolled back; 7 a fast alert fires, and it could only
-    be told, or there was no data of an objective; 4 the circuit breaker refused; 2 no engine; 6 another watch runs; 130 stopped before its time.
+    be told, or there was no data of an objective; 4 the circuit breaker refused; 2 no engine; 6 another watch runs;
+    130 stopped before its time.
     """
     from nself_deploy.cli import watched
 
