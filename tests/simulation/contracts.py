@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from nself_deploy.app.ports import JudgeRecords, Lock
-from nself_deploy.app.world import Files, States, Store
+from nself_deploy.app.stores import Files, States, Store
 from nself_deploy.core import effects as do
 from nself_deploy.core import machine
 from nself_deploy.core.audit import AuditEvent

@@ -31,16 +31,18 @@ from nself_deploy.core.model import (
     Slot,
     Split,
 )
-from nself_deploy.core.nginx_probe import HOST_HEADER, INFLIGHT_HEADER, LADDER, READABLE
-from nself_deploy.core.nginx_tree import (
+from nself_deploy.core.nginx_flags import (
+    HOST_HEADER,
+    INFLIGHT_HEADER,
+    LADDER,
     LINK,
-    MIN_VERSION,
+    READABLE,
     RECORDING,
     bucket_slot,
-    compile_tree,
-    fingerprint,
     split_files,
 )
+from nself_deploy.core.nginx_names import MIN_VERSION
+from nself_deploy.core.nginx_tree import compile_tree, fingerprint
 from nself_deploy.core.nginx_words import refusal
 from nself_deploy.core.routing import TreeSpec
 from nself_deploy.errors import RouterError

@@ -25,8 +25,8 @@ import msgspec
 
 from nself_deploy.adapters.durable_files import ensure_dir, os_error, read_bounded, sync_dir, write_atomic
 from nself_deploy.core.model import Split
-from nself_deploy.core.nginx_probe import READABLE
-from nself_deploy.core.nginx_tree import LINK, PRIVATE, RECORDING, fingerprint, split_files
+from nself_deploy.core.nginx_flags import LINK, READABLE, RECORDING, split_files
+from nself_deploy.core.nginx_tree import PRIVATE, fingerprint
 from nself_deploy.errors import StateFileError
 
 _SECRET = re.compile(rb"[0-9a-f]{64}")

@@ -10,11 +10,11 @@ from nself_deploy.app.ports import EngineLock
 from nself_deploy.app.runner import stoppable
 from nself_deploy.app.world import World
 from nself_deploy.core import audit
-from nself_deploy.core.document import StepLine
 from nself_deploy.core.durations import format_duration
 from nself_deploy.core.lock_rules import LockOwner, take_over, who
 from nself_deploy.core.model import StepStatus
 from nself_deploy.core.slot_records import standby_slot
+from nself_deploy.core.step_lines import StepLine
 from nself_deploy.errors import EngineError, Locked, NselfError
 
 EXPIRY = "remove the expired standby"

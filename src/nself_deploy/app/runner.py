@@ -14,11 +14,11 @@ import msgspec
 from nself_deploy.app.pausing import parking_of
 from nself_deploy.app.world import World
 from nself_deploy.core import machine
-from nself_deploy.core.document import step_line
 from nself_deploy.core.effects import Effect, ProbeWarm
 from nself_deploy.core.machine import Event, Failure, Run
 from nself_deploy.core.plan import Plan
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
+from nself_deploy.core.step_lines import step_line
 from nself_deploy.errors import Exit, InfrastructureError, Interrupted, Locked, NselfError, Parked, Unhealthy
 
 REQUEST_POLL_S = 0.3

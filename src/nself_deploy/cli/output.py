@@ -16,9 +16,10 @@ from typing import TextIO
 import click
 import msgspec
 
-from nself_deploy.core.document import Document, StepLine
+from nself_deploy.core.document import Document
 from nself_deploy.core.model import StepStatus, Strategy
 from nself_deploy.core.plan import Change
+from nself_deploy.core.step_lines import StepLine
 from nself_deploy.errors import NselfError
 
 _COLOURS = {
