@@ -31,6 +31,9 @@ class Store(Protocol):
     def run(self, run_id: str) -> Run | None:
         """One run, as it is now."""
 
+    def ended(self, run_id: str) -> bool:
+        """Whether one run has ended, as it is now."""
+
     def history(self, limit: int = 20) -> list[Run]:
         """Runs, newest first."""
 
