@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -77,6 +78,17 @@ async def test_a_good_candidate_passes_and_a_bad_one_fails(server: Server, expor
     assert judge.decision.reason == (
         "the metric failed checkouts was bad 3 times in a row: 0.25 at last, and below 0.01 is wanted"
     )
+
+
+async def test_it_says_what_was_at_another_time(server: Server, exporter: Exporter) -> None:
+    exporter.write(of_the_past=1)
+    await server.shows("of_the_past", lambda reading: reading.value == 1)
+    before = (await server.metrics().ask("timestamp(of_the_past)")).value
+    exporter.write(of_the_past=2)
+    await server.shows("of_the_past", lambda reading: reading.value == 2)
+
+    assert (await server.metrics().ask("of_the_past", before)).value == 1
+    assert (await server.metrics().ask("of_the_past", time.time() - 86400)).outcome is Outcome.NO_DATA
 
 
 async def test_rates_of_counters_over_the_window(server: Server, exporter: Exporter) -> None:

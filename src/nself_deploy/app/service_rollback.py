@@ -9,7 +9,8 @@ import msgspec
 from nself_deploy.app import breaker
 from nself_deploy.app.breaker import BreakerStore
 from nself_deploy.app.result import Result
-from nself_deploy.app.world import Store, World
+from nself_deploy.app.stores import Store
+from nself_deploy.app.world import World
 from nself_deploy.core.audit import AuditEvent, event_id
 from nself_deploy.core.breaker import Refused, Turn, TurnOutcome
 from nself_deploy.core.document import run_document

@@ -7,19 +7,11 @@ import msgspec
 from nself_deploy.core.effects import Bake, Judge
 from nself_deploy.core.evidence import Verdict
 from nself_deploy.core.forecast import Outlook, outlook
-from nself_deploy.core.machine import Outcome, Run, StepState
+from nself_deploy.core.machine import Outcome, Run
 from nself_deploy.core.model import Project, StepStatus
 from nself_deploy.core.plan import Plan
+from nself_deploy.core.step_lines import StepLine, step_line
 from nself_deploy.errors import Exit
-
-
-class StepLine(msgspec.Struct, frozen=True):
-    """A step as people and programs see it."""
-
-    name: str
-    status: StepStatus
-    seconds: float = 0.0
-    detail: str = ""
 
 
 class ServiceLine(msgspec.Struct, frozen=True):
@@ -64,11 +56,6 @@ class PlanDocument(Document, frozen=True, kw_only=True):
     settings: tuple[SettingLine, ...] = ()
     forecast: Outlook | None = None
     """What is expected of a canary; None when nothing is judged."""
-
-
-def step_line(state: StepState) -> StepLine:
-    """One line of a run."""
-    return StepLine(state.name, state.status, state.seconds, state.detail)
 
 
 def run_document(run: Run, before: tuple[StepLine, ...] = (), duration_ms: int = 0) -> Document:

@@ -22,10 +22,10 @@ from nself_deploy.app.locking import held, held_here, is_warm
 from nself_deploy.app.result import Result
 from nself_deploy.app.way_back import back_at_once
 from nself_deploy.app.world import World
-from nself_deploy.core.document import StepLine
 from nself_deploy.core.machine import Outcome as How
 from nself_deploy.core.plan import Cause, Plan
 from nself_deploy.core.rollback import STATUS, Request, RollbackUIState, ServiceRollback, failed
+from nself_deploy.core.step_lines import StepLine
 from nself_deploy.errors import ConfigError, Exit, GateRefused, NselfError
 from nself_deploy.wiring.way_back import journal_root, open_way_back
 
