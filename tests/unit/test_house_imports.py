@@ -84,12 +84,12 @@ LATE = {
     "cli": ("running", "showing"),
     "core": (
         "canary",
-        "document",
         "extension",
         "forecast",
         "log_line",
         "nginx_names",
         "nginx_tree",
+        "plan_document",
         "record_lines",
         "routing",
         "traffic_log",
