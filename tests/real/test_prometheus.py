@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 
 import pytest
