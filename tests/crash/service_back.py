@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from nself_deploy import RollbackUIState, load_rollback_result
 from nself_deploy.adapters.journal import Journal
-from nself_deploy.core.audit import AuditEvent
+from nself_deploy.core.audit import ABORT, LOCK_TAKE_OVER, AuditEvent
 from nself_deploy.core.breaker import Turn, TurnOutcome
 from nself_deploy.core.machine import Outcome, Run
 from nself_deploy.core.plan import Kind
@@ -125,7 +125,7 @@ class OneRollback:
         runs, seen = self._new_runs(), _Seen.of(self._site)
         done = [(r.plan.previous_release, r.plan.release) for r in runs if r.outcome is Outcome.DONE]
         wrong = [f"done were {done}"] if done != [(self._bad, self._good)] else []
-        events = [e for e in seen.events[: -len(self._before.events)] if e.event_type != "lock-take-over"]
+        events = [e for e in seen.events[: -len(self._before.events)] if e.event_type not in (LOCK_TAKE_OVER, ABORT)]
         ids = sorted(str(e.metadata.get("run", "")) for e in events)
         wrong += [f"events: {events}"] if ids != sorted(r.id for r in runs) else []
         wrong += [f"audit verify: {seen.findings}"] if seen.findings else []

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nself_deploy import wiring
 from nself_deploy.app import asking, baking, judging
 from nself_deploy.core import effects as do
-from nself_deploy.core import machine
 from nself_deploy.core.asking import Wanted
 from nself_deploy.core.canary import Consent
-from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Slot, Split
 from tests.unit.judging_scene import HALF, Scene, a_scene
-from tests.unit.test_machine_canary import a_plan, at_step
-
-
-def a_paused_run(asked: str) -> Run:
-    parking = machine.Parking("paused by ann at 10 %", asked=asked)
-    return machine.advance(at_step(a_plan(), "judge:10"), machine.Park(parking))[0]
 
 
 async def promoted(scene: Scene, monkeypatch: pytest.MonkeyPatch, reason: str = "it is Friday") -> None:
@@ -68,23 +58,3 @@ async def test_who_ends_a_bake_is_in_the_trail() -> None:
 
     assert answer is not None and answer.done and (await bake).startswith("ended early by ann")
     assert [(e.event_type, e.reason) for e in scene.events] == [("promote", "its bake ends early")]
-
-
-def test_a_pause_that_was_asked_for_is_one_event_with_the_parked_run(tmp_path: Path) -> None:
-    run = a_paused_run("question-1")
-    with wiring.open_journal(tmp_path) as journal:
-        journal.begin(at_step(a_plan(), "judge:10"))
-        journal.record(run, "outcome", "judge:10")
-        journal.record(run, "note", "", "resume by bob")  # it waits still
-        (event,) = journal.events(10)
-
-    assert (event.event_type, event.reason) == ("pause", "paused by ann at 10 %")
-    assert event.id == f"{run.id}-pause-question-1"
-
-
-def test_a_run_that_waits_by_itself_is_no_pause(tmp_path: Path) -> None:
-    with wiring.open_journal(tmp_path) as journal:
-        journal.begin(at_step(a_plan(), "judge:10"))
-        journal.record(a_paused_run(""), "outcome", "judge:10")
-
-        assert journal.events(10) == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -230,7 +229,6 @@ class Waiting:
 
     def __init__(self, run: Run, *changes: Callable[[Waiting], None]) -> None:
         self.run, self.now, self.acted = run, 5000.0, list[float]()
-        self.events: list[Any] = []
         self.owner: str | None = None
         self.changes = {5000.0 + 10 * (n + 1): change for n, change in enumerate(changes)}
 
@@ -245,12 +243,7 @@ class Waiting:
         return SimpleNamespace(
             boot="one",
             clock=SimpleNamespace(now=lambda: NOON, monotonic=lambda: self.now, sleep=self.sleep),
-            store=SimpleNamespace(
-                run=lambda _: self.run,
-                record=self.record,
-                transaction=contextlib.nullcontext,
-                add_event=self.events.append,
-            ),
+            store=SimpleNamespace(run=lambda _: self.run, record=self.record),
             lock=SimpleNamespace(owner=lambda: self.owner),
             progress=lambda text: None,
             watcher=lambda line: None,

@@ -17,7 +17,6 @@ def test_a_parked_run_is_given_an_end() -> None:
 
     assert waiting.run == run and run.parking is not None and run.parking.expiry is not None
     assert not pausing.due(waiting.world, run)
-    assert [(e.event_type, e.metadata["by"], e.metadata["lasts"]) for e in waiting.events] == [("pause", "ann", "1m")]
     waiting.now += 60.0
     assert pausing.due(waiting.world, run) == run.parking.expiry
     run = limit_pause(waiting.world, run, Limit(0.0))

@@ -14,7 +14,8 @@ from nself_deploy.adapters.journal import Journal
 from nself_deploy.adapters.lock import FileLock
 from nself_deploy.adapters.system import is_gone, lock_owner
 from nself_deploy.app import service_rollback as use_case
-from nself_deploy.app.world import Store, World
+from nself_deploy.app.stores import Store
+from nself_deploy.app.world import World
 from nself_deploy.core.rollback import Request, RollbackUIState, ServiceRollback
 from nself_deploy.wiring.service_rollback import By, Outcome, Told, _Rollback, execute, hear, read_state
 from tests.unit.serving_scene import a_way_back, deployed, written

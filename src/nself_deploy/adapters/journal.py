@@ -20,10 +20,11 @@ import msgspec
 from nself_deploy.adapters.durable_files import ensure_nself_dir
 from nself_deploy.adapters.journal_audit import AuditTrail
 from nself_deploy.adapters.journal_schema import RESTORE, identity, mapped, open_database
-from nself_deploy.core.audit import AuditEvent, Trigger, run_ended
-from nself_deploy.core.journal_records import Entry, EntryKind, RunState, state_of
+from nself_deploy.core.audit import AuditEvent, Trigger, run_events
+from nself_deploy.core.journal_records import Entry, EntryKind, RunState, RunTarget, state_of
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Release, Slot
+from nself_deploy.core.plan import Kind
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
 from nself_deploy.core.state import format_time
 from nself_deploy.errors import StateFileError
@@ -61,7 +62,7 @@ class Journal:
         self.at_end: Callable[[Journal], None] = lambda journal: None
         """Called when a journal that was open for writing is closed, just before."""
         self.at_run: Callable[[Journal, Run], None] = lambda journal, run: None
-        """Called in the transactions in which a run begins, waits, and ends."""
+        """Called in the transaction in which a run begins, and in the one in which it ends."""
         self.audit = AuditTrail(path, self._rows, self._execute, now, actor)
 
     @cached_property
@@ -199,10 +200,7 @@ class Journal:
         with self.transaction():
             changed = self._execute(
                 "UPDATE runs SET updated_at = ?, state = ?, document = ? WHERE run_id = ?",
-                self._now(),
-                state_of(run).value,
-                _json(run),
-                run.id,
+                *(self._now(), state_of(run).value, _json(run), run.id),
             )
             if changed != 1:
                 raise ValueError(f"run {run.id} never began")
@@ -213,10 +211,10 @@ class Journal:
                 *(run.id, seq, self._now(), kind.value, step, effect, detail),
             )
             self.set_slots(slots or {})
+            trigger = Trigger.COMMAND if run.id in self._begun else Trigger.RECOVERY
+            for event in run_events(run, self._now(), trigger, outcome=kind is EntryKind.OUTCOME, number=int(seq)):
+                self.audit.add(event)
             if run.ended:
-                trigger = Trigger.COMMAND if run.id in self._begun else Trigger.RECOVERY
-                self.audit.add(run_ended(run, self._now(), trigger))
-            if run.ended or run.waits:
                 self.at_run(self, run)
         return int(seq)
 
@@ -238,6 +236,16 @@ class Journal:
         """One run."""
         rows = self._rows("SELECT document FROM runs WHERE run_id = ?", run_id)
         return self._decoded(rows[0][0], Run, f"run {run_id}") if rows else None
+
+    def ended(self, run_id: str) -> bool:
+        """Whether one run has ended, as it is now; False for one that is not there."""
+        return bool(self._rows("SELECT 1 FROM runs WHERE run_id = ? AND state NOT IN ('running', 'parked')", run_id))
+
+    def last_target(self) -> str | None:
+        """The environment of the last deploy that was done; None when there was none."""
+        words = "SELECT run_id, document FROM runs WHERE kind = ? AND state = ? ORDER BY number DESC LIMIT 1"
+        rows = self._rows(words, Kind.DEPLOY.value, RunState.DONE.value)
+        return self._decoded(rows[0][1], RunTarget, f"run {rows[0][0]}").plan.target if rows else None
 
     def history(self, limit: int = 20) -> list[Run]:
         """Runs, newest first."""
@@ -319,13 +327,10 @@ class Journal:
 
     def set_slots(self, slots: Mapping[Slot, SlotRecord]) -> None:
         """Record the slots given; others stay."""
+        insert = "INSERT OR REPLACE INTO slots (slot, release_id, role, since, standby_until) VALUES (?, ?, ?, ?, ?)"
         with self.transaction():
             for slot, known in slots.items():
-                self._execute(
-                    "INSERT OR REPLACE INTO slots (slot, release_id, role, since, standby_until) "
-                    "VALUES (?, ?, ?, ?, ?)",
-                    *(slot.value, known.release, known.role.value, known.since, known.until),
-                )
+                self._execute(insert, slot.value, known.release, known.role.value, known.since, known.until)
 
     def addresses(self) -> Addresses:
         """(network, service, replica) -> host number."""
@@ -340,13 +345,11 @@ class Journal:
         """
         if len({(key[0], host) for key, host in addresses.items()}) != len(addresses):
             raise ValueError("two services of one network have the same address")
+        insert = "INSERT INTO addresses (network, service, replica, host) VALUES (?, ?, ?, ?)"
         with self.transaction():
             self._execute("DELETE FROM addresses")
             for (network, service, replica), host in addresses.items():
-                self._execute(
-                    "INSERT INTO addresses (network, service, replica, host) VALUES (?, ?, ?, ?)",
-                    *(network, service, replica, host),
-                )
+                self._execute(insert, network, service, replica, host)
 
     def meta(self, key: str) -> str:
         """A remembered word, empty when there is none."""
@@ -385,9 +388,8 @@ class Journal:
         try:
             yield
         except (ValueError, TypeError, RecursionError) as error:  # msgspec's errors are ValueErrors
-            raise StateFileError(
-                f"the record of {what} can't be read: {error}.", RESTORE, where=str(self.path)
-            ) from error
+            message = f"the record of {what} can't be read: {error}."
+            raise StateFileError(message, RESTORE, where=str(self.path)) from error
 
 
 def _json(value: object) -> str:

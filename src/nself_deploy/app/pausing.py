@@ -8,15 +8,14 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from nself_deploy.app.world import World
-from nself_deploy.core import audit
 from nself_deploy.core.asking import Answer
-from nself_deploy.core.document import StepLine
 from nself_deploy.core.durations import format_duration
 from nself_deploy.core.effects import Judge
 from nself_deploy.core.machine import Parking, Phase, Run
 from nself_deploy.core.model import StepStatus
 from nself_deploy.core.moments import Moment
 from nself_deploy.core.pauses import Expiry, Limit, Then
+from nself_deploy.core.step_lines import StepLine
 from nself_deploy.errors import InfrastructureError, Locked, Parked, UsageError
 
 POLL_S = 1.0
@@ -97,9 +96,7 @@ def limit_pause(world: World, run: Run, limit: Limit, *, same_end: bool = False)
     parking = msgspec.structs.replace(run.parking, expiry=expiry or _begun(world, limit))
     run = msgspec.structs.replace(run, parking=parking)
     how = f"for {format_duration(limit.seconds)}, then {limit.then}" if limit.seconds else "until somebody decides"
-    with world.store.transaction():
-        world.store.record(run, "note", "", f"parked {how}: asked by {world.user}")
-        world.store.add_event(audit.paused(run, world.user or "somebody"))
+    world.store.record(run, "note", "", f"parked {how}: asked by {world.user}")
     return run
 
 

@@ -17,7 +17,7 @@ import msgspec
 from nself_deploy.app import breaker
 from nself_deploy.app.breaker import BreakerStore
 from nself_deploy.app.service_rollback import ended, save_state
-from nself_deploy.app.world import Store
+from nself_deploy.app.stores import Store
 from nself_deploy.core.breaker import Turn, TurnOutcome
 from nself_deploy.core.machine import Outcome, Run
 from nself_deploy.core.moments import Moment

@@ -19,7 +19,6 @@ import msgspec
 
 from nself_deploy.adapters.durable_files import write_atomic
 from nself_deploy.adapters.journal import Journal
-from nself_deploy.adapters.judge_record import RecordFiles
 from nself_deploy.adapters.lock import FileLock
 from nself_deploy.adapters.state_files import StateFiles
 from nself_deploy.adapters.system import (
@@ -33,11 +32,8 @@ from nself_deploy.adapters.system import (
     moment,
     user_name,
 )
-from nself_deploy.app.ports import Clock, Engine, Metrics
 from nself_deploy.app.world import World
-from nself_deploy.core.audit import paused
 from nself_deploy.core.effects import KeepWarm
-from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Project, Slot
 from nself_deploy.core.plan import Kind, Plan, Timing
 from nself_deploy.core.retention import KEEP
@@ -46,7 +42,10 @@ from nself_deploy.errors import ConfigError, NselfError, UsageError
 
 if TYPE_CHECKING:
     from nself_deploy.adapters.docker_client import DockerClient
+    from nself_deploy.adapters.judge_record import RecordFiles
     from nself_deploy.app.planning import Wanted
+    from nself_deploy.app.ports import Clock, Engine, Metrics
+    from nself_deploy.core.machine import Run
     from nself_deploy.core.plan_canary import Canary
     from nself_deploy.wiring.reading import Read
 
@@ -174,14 +173,11 @@ def open_journal(root: str | os.PathLike[str]) -> Journal:
         NselfError: see `Journal.open`.
     """
     journal = Journal.open(root, actor=actor())
-    journal.at_end, journal.at_run = _deliver, _beside
+    journal.at_end, journal.at_run = _deliver, _settle
     return journal
 
 
-def _beside(journal: Journal, run: Run) -> None:
-    """What is written together with the beginning, the pause or the end of a run."""
-    if run.waits and run.parking is not None and run.parking.asked:
-        journal.add_event(paused(run))
+def _settle(journal: Journal, run: Run) -> None:
     if run.ended and run.plan.kind is Kind.ROLLBACK:
         from nself_deploy.app.rollback_end import settle  # users don't wait for it
 
@@ -197,6 +193,7 @@ def _deliver(journal: Journal) -> None:
 
 def judge_records(directory: str) -> RecordFiles:
     """The records of a project's judges."""
+    from nself_deploy.adapters.judge_record import RecordFiles
     from nself_deploy.adapters.project_files import find_project_files
 
     return RecordFiles(Path(find_project_files(directory, os.environ).root))
@@ -276,6 +273,7 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
     from nself_deploy.adapters.compose import DockerCompose
     from nself_deploy.adapters.docker_lock import DockerLock
     from nself_deploy.adapters.docker_lock_volumes import LockVolumes
+    from nself_deploy.adapters.judge_record import RecordFiles
     from nself_deploy.adapters.probe import HttpProber
     from nself_deploy.core.slo_check import objectives_of
     from nself_deploy.wiring.logs import recent_log, request_logs
@@ -297,6 +295,8 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
         tree=routed.tree,
         user=user_name(),
         git=await git_info(root),
+        host=host_name(),
+        settings=source.settings.listing(),
         request_log=request_logs(root),
         recent_log=recent_log(root),
         boot=boot_id(),
