@@ -13,7 +13,7 @@ from tests.crash.service_back import SAME
 from tests.crash.site import Site
 
 WAYS = (SAME, "resume", "abort")
-PAUSED = ("--strategy", "canary", "--steps", "20:1s:pause,100", "--soak", "1s", "--bake", "1s")
+PAUSED = ("--strategy", "canary", "--steps", "20:1s:pause,100", "--soak", "3s", "--bake", "1s")
 
 
 def parked(site: Site, *words: str) -> None:
