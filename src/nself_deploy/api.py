@@ -316,7 +316,8 @@ async def _deploy(config: BlueGreenConfig | CanaryConfig, flags: dict[str, objec
     from nself_deploy.app.locking import held
     from nself_deploy.app.planning import preview
     from nself_deploy.app.waiting import waited
-    from nself_deploy.core.document import plan_document, run_document, unchanged_document
+    from nself_deploy.core.document import run_document, unchanged_document
+    from nself_deploy.core.plan_document import plan_document
 
     async with wiring.open_world(str(config.project_root), flags, write=not config.dry_run) as opened:
         world, wanted = opened.world, opened.wanted()

@@ -203,8 +203,10 @@ class NginxRouter:
             if found == wanted:
                 return
             if time.monotonic() > end:
+                from nself_deploy.core.nginx_words import differences
+
                 raise RouterError(
-                    f"nginx does not split requests as {split.name}: {_words(found, wanted)}.",
+                    f"nginx does not split requests as {split.name}: {differences(found, wanted)}.",
                     "Look whether it reads our directory: nself deploy doctor.",
                     where=str(self._store.directory),
                 )
@@ -396,12 +398,3 @@ def _split_copy(split: Split) -> tuple[dict[str, bytes], dict[str, str]]:
     """A split's directory and the link to it, for a container that doesn't see ours."""
     directory = f"splits/{split.name}"
     return {f"{directory}/{name}": b"" for name in [".keep", *split_files(split)]}, {"current": directory}
-
-
-def _words(found: dict[int, str], wanted: dict[int, str]) -> str:
-    wrong = [
-        f"bucket {bucket:02d} goes to {found[bucket] or 'nowhere'} instead of {slot}"
-        for bucket, slot in wanted.items()
-        if found[bucket] != slot
-    ]
-    return ", ".join(wrong)
