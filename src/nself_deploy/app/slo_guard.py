@@ -9,13 +9,13 @@ import msgspec
 
 from nself_deploy.app.slo_watch import SloWatch
 from nself_deploy.app.world import World
-from nself_deploy.core.document import StepLine
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import StepStatus
 from nself_deploy.core.rollback import Request, RollbackUIState, ServiceRollback
 from nself_deploy.core.slo import Pace
 from nself_deploy.core.slo_alerts import Alert
 from nself_deploy.core.slo_asked import Standing
+from nself_deploy.core.step_lines import StepLine
 from nself_deploy.errors import Exit
 
 LOOK_S = 1.0

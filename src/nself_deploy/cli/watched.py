@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from nself_deploy.app.slo_guard import STEP, progress
 from nself_deploy.cli.output import Lines, emit, print_error, print_json
 from nself_deploy.cli.telling import ENDING, STOPPED
-from nself_deploy.core.document import StepLine, run_document
+from nself_deploy.core.document import run_document
 from nself_deploy.core.model import StepStatus, Strategy
 from nself_deploy.core.rollback import RollbackUIState
 from nself_deploy.core.slo import Pace
+from nself_deploy.core.step_lines import StepLine
 from nself_deploy.core.watch_document import WatchDocument, alert_line, objective_lines
 from nself_deploy.errors import Exit, NselfError
 from nself_deploy.wiring.service_rollback import Told

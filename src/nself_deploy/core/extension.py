@@ -6,6 +6,7 @@ import ipaddress
 import re
 import typing
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Any
 
 import msgspec
@@ -325,6 +326,7 @@ class Extension(msgspec.Struct, frozen=True):
         return self.services.get(service) or ServiceKeys()
 
 
+@cache
 def bounds(kind: type[msgspec.Struct]) -> dict[str, tuple[str, str]]:
     """The lowest and the highest value of each duration of a struct, as written."""
     found = {}
