@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.real, pytest.mark.alone]
 DEPLOYS = 8
 """Each moves all of the traffic; `make soak` does it as often as you like."""
 RATE = 300.0
-QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "120s"]
+QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "240s"]
 
 
 def workers(stack: Stack) -> list[str]:
@@ -24,7 +24,7 @@ def workers(stack: Stack) -> list[str]:
 
     def found() -> list[str]:
         lines = docker("top", f"{stack.name}-router-1", "-eo", "pid,args").splitlines()
-        return sorted(line.split()[0] for line in lines if "nginx: worker process" in line)
+        return sorted(line.split()[0] for line in lines if line.endswith("nginx: worker process"))
 
     workers_now: list[str] = wait_for(found, "the router's workers")
     return workers_now
@@ -44,7 +44,7 @@ def prove(soaked: Soaked, deploys: int, rate: float) -> None:
     assert not soaked.faults, "\n".join([*soaked.faults[:20], soaked.report.table()])
     assert soaked.report.failed == 0
     assert len(soaked.deploys) == len(soaked.moves_ms()) == deploys
-    assert soaked.report.paced.rate >= rate * 0.99, soaked.report.table()
+    assert soaked.report.paced.rate >= rate * 0.95, soaked.report.table()
     assert all(soaked.report.releases_between(f"moved {n}").get(f"s{n}") for n in range(deploys))
 
 
@@ -102,10 +102,10 @@ def fastcgi_mix(rate: float, deploys: int) -> LoadMix:
         rate=rate,
         limits=limits_for(deploys, rate),
         streams=(
-            Stream(Kind.GET, "/", share=0.45, name="get", timeout_s=30),
-            Stream(Kind.POST, "/echo", share=0.30, name="post", timeout_s=30),
-            Stream(Kind.ONE_SHOT_GET, "/", share=0.15, name="one-shot get", timeout_s=30),
-            Stream(Kind.ONE_SHOT_POST, "/echo", share=0.10, name="one-shot post", timeout_s=30),
+            Stream(Kind.GET, "/", share=0.45, name="get", timeout_s=60),
+            Stream(Kind.POST, "/echo", share=0.30, name="post", timeout_s=60),
+            Stream(Kind.ONE_SHOT_GET, "/", share=0.15, name="one-shot get", timeout_s=60),
+            Stream(Kind.ONE_SHOT_POST, "/echo", share=0.10, name="one-shot post", timeout_s=60),
         ),
     )
 

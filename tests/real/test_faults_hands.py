@@ -67,10 +67,10 @@ CASES = (
         "[done] Start {to}",
         (5,),
         "containers of {to} do not exist",
-        (*LONG, "--health-timeout", "4s"),
+        (*LONG, "--health-timeout", "12s"),
     ),
     Case(remove_networks, "[done] Prepare networks", (2, 5), "network"),
-    Case(remove_networks, "[done] Start {to}", (5,), "{to}", (*LONG, "--health-timeout", "6s", "--min-uptime", "3s")),
+    Case(remove_networks, "[done] Start {to}", (5,), "{to}", (*LONG, "--health-timeout", "12s", "--min-uptime", "8s")),
 )
 
 
@@ -146,9 +146,9 @@ def test_a_live_container_that_was_removed_is_brought_back(stacks: list[Stack]) 
 
 FLAPPING = (
     'test: ["CMD-SHELL", "n=$$(cat /n 2>/dev/null || echo 0); echo $$((n + 1)) >/n; [ $$((n / 2 % 2)) = 0 ]"], '
-    "interval: 1s, retries: 1"
+    "interval: 1s, retries: 1, start_period: 2s"
 )
-STEADY = 'test: ["CMD", "wget", "-qO-", "http://127.0.0.1:8000/"], interval: 1s'
+STEADY = 'test: ["CMD", "wget", "-qO-", "http://127.0.0.1:8000/"], interval: 5s, start_period: 20s'
 
 
 def test_a_candidate_that_flaps_is_refused_with_evidence(stacks: list[Stack]) -> None:
@@ -156,7 +156,7 @@ def test_a_candidate_that_flaps_is_refused_with_evidence(stacks: list[Stack]) ->
     edit(stack, STEADY, FLAPPING)
     try:
         with Visitor(stack) as visitor:
-            words = ("--min-uptime", "5s", "--health-timeout", "9s", "--drain", "2s")
+            words = ("--min-uptime", "8s", "--health-timeout", "15s", "--drain", "2s")
             outcome = stack.nself(*words, check=False, RELEASE=fresh())
             check_message(outcome, 5, "web in", "it was healthy and then not, ", "healthcheck", "everything was undone")
             check_clean(stack, before)

@@ -234,8 +234,11 @@ class Metrics(Protocol):
     def check(self) -> None:
         """Whether it can be asked at all: ConfigError when its certificates, password or token can't be read."""
 
-    async def ask(self, query: str) -> Reading:
-        """The number that a query gives now; never raises for what the network or the other side does."""
+    async def ask(self, query: str, at: float | None = None) -> Reading:
+        """The number that a query gives now, or gave at that time (unix time).
+
+        It never raises for what the network or the other side does.
+        """
 
 
 class Lock(Protocol):

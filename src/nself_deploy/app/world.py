@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # a way back to a warm release needs few of them
         Router,
     )
     from nself_deploy.app.stores import Files, States, Store
-    from nself_deploy.core.model import Project
+    from nself_deploy.core.model import Project, Setting
     from nself_deploy.core.routing import TreeSpec
     from nself_deploy.core.slo import Objective
 
@@ -56,6 +56,10 @@ class World:
     """What the router's files need beside the upstreams; makes the secret at the first call."""
     user: str
     git: tuple[str, bool]
+    host: str = ""
+    """This machine's name."""
+    settings: tuple[Setting, ...] = ()
+    """What this command works with."""
     watcher: Watcher = field(default=lambda line: None)
     progress: Callable[[str], None] = field(default=lambda line: None)
     note: Callable[[str], None] = field(default=lambda line: None)

@@ -107,7 +107,7 @@ def plan(target: str | None, as_json: bool, directory: str, **options: Any) -> i
 
 @click.command(short_help="Go back to the previous release; at once while it is warm.")
 @click.argument("target", required=False)
-@click.option("--to", default="", metavar="RELEASE", help="An older release than the previous one (see history).")
+@click.option("--to", default="", metavar="RELEASE", help="An older release (see history --releases).")
 @click.option("-y", "--yes", "--force", "yes", is_flag=True, help="Don't ask, also not for prod.")
 @deploy_options
 @wait_option

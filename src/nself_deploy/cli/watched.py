@@ -32,8 +32,11 @@ def watch(directory: str, texts: Sequence[str], for_s: float | None, *, as_json:
     if as_json:
         print_json(document_of(found, status, round((time.monotonic() - start) * 1000)))
     state = found.end.state
-    if status == Exit.PARKED:
+    if status == Exit.PARKED and found.end.helpless:
         print_error(NselfError(f"An alert fires: {found.end.helpless}.", "Look at it: nself deploy status"))
+    elif status == Exit.PARKED:
+        what = f"Not every objective can be judged: {found.end.unmeasured}."
+        print_error(NselfError(what, "Make Prometheus answer, or watch longer."))
     elif found.rollback is not None and state is not None and state.error:
         print_error(NselfError(state.error, found.rollback.remedy, evidence=found.rollback.evidence))
     elif state is not None:
@@ -69,7 +72,7 @@ def _on_signals(stop: asyncio.Event, lines: Lines) -> None:
 
 
 def _words(found: Watched) -> str:
-    return f"{'stopped; ' if found.end.stopped else ''}{progress(found.watch, None)}"
+    return f"{'stopped; ' if found.end.stopped else ''}{progress(found.end.standings, None)}"
 
 
 def status_of(found: Watched, *, timed: bool) -> Exit:
@@ -80,7 +83,7 @@ def status_of(found: Watched, *, timed: bool) -> Exit:
     if end.stopped:
         return Exit.INTERRUPTED if timed else Exit.OK
     if not end.helpless:
-        return Exit.OK
+        return Exit.PARKED if timed and end.unmeasured else Exit.OK
     return Exit(end.state.exit_status) if end.state is not None and end.state.error == end.helpless else Exit.PARKED
 
 
@@ -100,7 +103,7 @@ def document_of(found: Watched, status: Exit, duration_ms: int) -> WatchDocument
         rolled_back=made is not None and made.success,
         final_percent=made.final_percent if made else 100,
         error=_error(found, status),
-        objectives=objective_lines(found.watch),
+        objectives=objective_lines(end.standings),
         alerts=tuple(alert_line(told.alert, told.at, firing=told.firing) for told in end.alerts),
         ui_state=state.ui_state if state else None,
         service=state.service if state else "",
@@ -116,4 +119,8 @@ def _error(found: Watched, status: Exit) -> str:
     if status is Exit.FAILED and end.state is not None and not end.state.error:
         burnt = next((told.alert.words for told in reversed(end.alerts) if told.alert.windows.pace is Pace.FAST), "")
         return f"rolled back to {end.state.prior_version}: {burnt}"
-    return (end.state.error if end.state is not None else "") or end.helpless or "stopped before its time"
+    return (end.state.error if end.state is not None else "") or end.helpless or _unproved(found, status)
+
+
+def _unproved(found: Watched, status: Exit) -> str:
+    return f"no data: {found.end.unmeasured}" if status is Exit.PARKED else "stopped before its time"
