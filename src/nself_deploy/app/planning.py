@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from nself_deploy.app import observe
+from nself_deploy.app import migrating, observe
 from nself_deploy.app.states import check_states
 from nself_deploy.app.watching import unix_now
 from nself_deploy.app.world import World
@@ -26,6 +26,8 @@ class Wanted(msgspec.Struct, frozen=True):
     timing: Timing
     target: str
     canary: Canary
+    force_migration: bool = False
+    """Whether it goes on with migrations that break the live release."""
 
 
 def make_plan(project: Project, release: Release, facts: Facts, wanted: Wanted, traffic: Traffic | None = None) -> Plan:
@@ -49,7 +51,9 @@ async def preview(world: World, wanted: Wanted) -> Plan:
     facts = await observe.observe(world)
     release = await _release(world)
     known = world.store.release_by_fingerprint(release.fingerprint)
-    return make_plan(world.project, known or release, facts, wanted, traffic_seen(world, wanted))
+    made = known or release
+    plan = make_plan(world.project, made, facts, wanted, traffic_seen(world, wanted))
+    return migrating.previewed(world.store, plan, made, force=wanted.force_migration)
 
 
 async def _release(world: World) -> Release:
@@ -69,4 +73,5 @@ async def _release(world: World) -> Release:
         git=GitInfo(commit, dirty) if commit else None,
         user=world.user,
         file_hashes=world.files.file_hashes(world.project),
+        migrations=await world.migrations(),
     )

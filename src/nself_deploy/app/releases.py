@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 
 from nself_deploy.app.lifecycle import plain_containers
 from nself_deploy.app.world import World
+from nself_deploy.core.migration import Migrations
 from nself_deploy.core.model import PinnedImage, Release, Role, Service
 from nself_deploy.core.release import GitInfo, image_tag, make_release
 from nself_deploy.errors import ImageError
 
 
-async def make(world: World) -> Release:
+async def make(world: World, migrations: Migrations | None = None) -> Release:
     """Build and pull what the app and job services need, pin it, and find or save the release.
 
     Raises:
@@ -29,7 +30,7 @@ async def make(world: World) -> Release:
     for service in services:
         with _named(world, [service.name], "image"):
             images[service.name] = await _pin(world, service)
-    return await save(world, images)
+    return await save(world, images, migrations)
 
 
 @contextlib.contextmanager
@@ -43,7 +44,7 @@ def _named(world: World, services: Sequence[str], key: str) -> Iterator[None]:
         raise ImageError(error.what, error.remedy, where=f"{files}: {keys}", evidence=error.evidence) from error
 
 
-async def save(world: World, images: dict[str, PinnedImage]) -> Release:
+async def save(world: World, images: dict[str, PinnedImage], migrations: Migrations | None = None) -> Release:
     """The release of the project with these images: a known one when nothing differs, else a new record."""
     commit, dirty = world.git
     release = make_release(
@@ -53,6 +54,7 @@ async def save(world: World, images: dict[str, PinnedImage]) -> Release:
         git=GitInfo(commit, dirty) if commit else None,
         user=world.user,
         file_hashes=world.files.file_hashes(world.project),
+        migrations=migrations,
     )
     known = world.store.release_by_fingerprint(release.fingerprint)
     if known is not None:

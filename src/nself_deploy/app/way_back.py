@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from nself_deploy.app import moving, proving
+from nself_deploy.app import migrating, moving, proving
 from nself_deploy.app.result import Confirm, Result
 from nself_deploy.app.runner import carry_out
 from nself_deploy.app.states import check_states
@@ -37,6 +37,7 @@ async def back_at_once(
     *,
     to: str = "",
     cause: Cause = NO_CAUSE,
+    force_migration: bool = False,
 ) -> Result | None:
     """Back to the standby, or None (and nothing done) when that is not the way: it is not warm, or not asked for.
 
@@ -45,6 +46,7 @@ async def back_at_once(
 
     Raises:
         StateFileError: a state file can't be understood.
+        GateRefused: that release can't live with a migration since, and nobody accepted that.
         NselfError: before anything was changed.
     """
     found = _standby(world, to)
@@ -56,6 +58,7 @@ async def back_at_once(
     if not await _answers(world, release, facts.standby):
         return None
     plan = msgspec.structs.replace(plan_rollback(world.project, release, facts, timing, target), cause=cause)
+    plan = migrating.passed_back(world.store, plan, release, force=force_migration)
     confirm(plan)
     return Result(plan, await carry_out(world, plan, interrupted, _UsersFirst(world, complete).perform))
 

@@ -23,6 +23,7 @@ from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.document import StepLine
 from nself_deploy.core.journal_records import Entry
 from nself_deploy.core.machine import Run
+from nself_deploy.core.migration import Migrations
 from nself_deploy.core.model import Project, Release, Slot
 from nself_deploy.core.retention import KEEP
 from nself_deploy.core.routing import TreeSpec
@@ -145,6 +146,14 @@ async def nothing() -> None:
     """Nothing has to be made sure of."""
 
 
+async def no_migrations() -> Migrations | None:
+    """None are configured."""
+    return None
+
+
+ReadMigrations = Callable[[], Awaitable[Migrations | None]]
+"""All migrations with what is dangerous in them; None when none are configured. Raises NselfError."""
+
 Watcher = Callable[[StepLine], None]
 """Told of every change of a step, for live progress."""
 
@@ -188,5 +197,7 @@ class World:
     """Service level objectives of the project's file."""
     keep_releases: int = KEEP
     """How many releases are kept."""
+    migrations: ReadMigrations = field(default=no_migrations)
+    """The migrations of the project as they are now."""
     still_ours: Callable[[], Awaitable[None]] = field(default=nothing)
     """Raises Locked when the lock was lost; called around every effect."""

@@ -141,4 +141,5 @@ def _slot(slot: SlotStatus) -> tuple[str, ...]:
 def _run(run: RunStatus) -> str:
     error = f"  {run.error}" if run.error else ""
     took = f"  {run.duration_s:.1f} s" if run.duration_s else ""
-    return f"{run.started_at}  {run.kind:<8}  {run.outcome:<11}  {run.release}{took}{error}"
+    forced = "  migration override" if run.migration_override else ""
+    return f"{run.started_at}  {run.kind:<8}  {run.outcome:<11}  {run.release}{took}{forced}{error}"

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from nself_deploy.core.migration import Migrations
+
 
 class Strategy(StrEnum):
     """How a new version takes over."""
@@ -254,6 +256,8 @@ class Release(msgspec.Struct, frozen=True):
     git_commit: str = ""
     git_dirty: bool = False
     created_by: str = ""
+    migrations: Migrations | None = None
+    """The files of `migrations`, when it was made; None: it is not on record which ones it contains."""
 
     def apps(self) -> tuple[Service, ...]:
         """App services by name."""

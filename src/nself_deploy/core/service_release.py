@@ -90,6 +90,7 @@ def with_service(live: Release, prior: Release, service: str, now: str, user: st
         git_commit=live.git_commit,
         git_dirty=True,
         created_by=user,
+        migrations=prior.migrations,  # what its code knows: with less, a check of it would find nothing
         **resources,
     )
 
