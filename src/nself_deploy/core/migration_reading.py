@@ -43,7 +43,7 @@ def plain(text: str) -> str:
     """
     bare = sql.without_comments(text)
     for statement in _blocks(bare):
-        inner, _ = opened(statement)
+        inner, _ = opened(bare, statement)
         at = statement[0].at
         bare = bare[:at] + inner + bare[at + len(inner) :]
     return bare
@@ -115,7 +115,7 @@ def _unread(original: str, text: str, remarks: Sequence[Remark]) -> Iterator[Haz
     """What could not be understood: blocks, and the first place where it is no SQL."""
     bare = sql.without_comments(original)
     for block in _blocks(bare):
-        if opened(block)[1]:
+        if opened(bare, block)[1]:
             yield Hazard(rules.DYNAMIC, bare.count("\n", 0, block[0].at) + 1, sql.shortened(bare, block))
     wrong = min((remark.line for remark in remarks if remark.rule == rules.SYNTAX), default=None)
     if wrong is not None:

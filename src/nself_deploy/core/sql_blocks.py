@@ -13,24 +13,30 @@ _OPENS = frozenset({"BEGIN", "THEN", "ELSE", "LOOP", "DECLARE"})
 _QUOTE = re.compile(r"\$[^$]*\$")
 
 
-def opened(block: Statement) -> tuple[str, bool]:
+def opened(text: str, block: Statement) -> tuple[str, bool]:
     """The statements of a DO block that change the schema, and whether it does more that can't be known.
 
-    The text is as long as the block, everything else in it is blank, and each statement ends in a semicolon.
+    What is given is as long as the block, everything else in it is blank, and each statement ends in a semicolon.
+
+    Args:
+        text: where the block stands.
+        block: its tokens.
     """
     bodies = [token for token in block if token.sort is Sort.DOLLAR]
     words = [token.word for token in block]
     language = words[words.index("LANGUAGE") + 1 :][:1] if "LANGUAGE" in words else ["PLPGSQL"]
     start = block[0].at
-    text = " " * (block[-1].end - start)
+    empty = blank(text[start : block[-1].end])
     if len(bodies) != 1 or language != ["PLPGSQL"]:
-        return text, True
+        return empty, True
     body, quote = bodies[0], _QUOTE.match(bodies[0].text)
     assert quote is not None
+    if len(body.text) < 2 * quote.end() or not body.text.endswith(quote[0]):
+        return empty, True  # it is left open
     inner = body.text[quote.end() : -quote.end()]
     kept, dynamic = _kept(inner)
     first = body.at - start + quote.end()
-    return text[:first] + kept + text[first + len(inner) :], dynamic
+    return empty[:first] + kept + empty[first + len(inner) :], dynamic
 
 
 def _kept(body: str) -> tuple[str, bool]:
