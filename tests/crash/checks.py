@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from nself_deploy.adapters.journal import Journal
-from nself_deploy.core.audit import AuditEvent
+from nself_deploy.core.audit import ABORT, AuditEvent
 from nself_deploy.core.machine import Outcome, Run
 from nself_deploy.core.model import LABEL_PROJECT, LABEL_RELEASE, Slot
+from nself_deploy.core.plan import Kind
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
 from tests.real.stack import Stack, docker
 
@@ -161,8 +162,10 @@ def _slot(stack: Stack, containers: list[Container], slot: Slot, release: str) -
 def _history(records: Records) -> list[str]:
     """One record and one event of each run."""
     wrong = [f"run {run.id} has not ended" for run in records.runs if not run.ended]
-    events = Counter(event.metadata.get("run", "") for event in records.events)
+    events = Counter(event.metadata.get("run", "") for event in records.events if event.event_type in set(Kind))
     wrong += [f"{events[run.id]} events of run {run.id}" for run in records.runs if events[run.id] != 1]
+    aborts = Counter(event.metadata.get("run", "") for event in records.events if event.event_type == ABORT)
+    wrong += [f"{aborts[r.id]} aborts of run {r.id}" for r in records.runs if aborts[r.id] != bool(r.aborted_by)]
     known = {run.id for run in records.runs}
     return wrong + [f"an event of an unknown run {name}" for name in events if name and name not in known]
 

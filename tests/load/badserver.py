@@ -324,7 +324,7 @@ class BadServerThread:
 
     def __enter__(self) -> BadServer:
         self._thread.start()
-        assert self._up.wait(5), "the test server did not start"
+        assert self._up.wait(60), "the test server did not start"
         return self.server
 
     def __exit__(self, *exc: object) -> None:

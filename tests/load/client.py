@@ -7,7 +7,7 @@ import time
 from collections import deque
 from typing import Final, Self
 
-from tests.load.books import Books
+from tests.load.books import Books, moment
 from tests.load.mix import Kind, LoadMix, Target
 from tests.load.records import Attempt, Outcome
 from tests.load.report import Report, Snapshot, build_report, snapshot_of
@@ -39,7 +39,7 @@ class Load:
         self._main: asyncio.Task[Report] | None = None
 
     async def __aenter__(self) -> Self:
-        self.books = Books(self.mix, time.monotonic())
+        self.books = Books(self.mix, moment())
         self._cpu_at_start = time.process_time()
         self._paced = [
             (HttpStream(index, self.mix, self.target, self.books), stream.share)
@@ -56,7 +56,7 @@ class Load:
 
     def mark(self, name: str, at: float | None = None) -> float:
         """Remember this moment under a name; returns it (monotonic seconds)."""
-        self.books.marks[name] = time.monotonic() if at is None else at
+        self.books.marks[name] = moment() if at is None else at
         return self.books.marks[name]
 
     def snapshot(self) -> Snapshot:
@@ -98,9 +98,9 @@ class Load:
                 await self._stopping.wait()
         except TimeoutError:
             self._request_stop("duration")
-        stopped_at = time.monotonic()
+        stopped_at = moment()
         await self._finish()
-        cpu_share = (time.process_time() - self._cpu_at_start) / max(time.monotonic() - self.books.started_at, 1e-6)
+        cpu_share = (time.process_time() - self._cpu_at_start) / max(moment() - self.books.started_at, 1e-6)
         return build_report(self.books, stopped_at, self._because, round(cpu_share, 4))
 
     # Paced: on time, whatever the answers do.
@@ -152,7 +152,7 @@ class Load:
 
     def _not_sent(self, stream: HttpStream, due: float, detail: str) -> None:
         self.books.started += 1
-        self.books.add(Attempt(stream.index, time.monotonic(), due=due), Outcome.NOT_SENT, detail)
+        self.books.add(Attempt(stream.index, moment(), due=due), Outcome.NOT_SENT, detail)
 
     def _count_start(self) -> bool:
         if self.books.started >= self.mix.limits.requests:
@@ -195,11 +195,9 @@ class Load:
             if not self._pacer.cancelled():
                 self._pacer.result()
         longest = max(stream.timeout_s for stream in self.mix.streams) + self.mix.limits.connect_timeout_s
-        until = time.monotonic() + longest + _SLACK_S
-        while (
-            left := [task for task in (*self._tasks, *self._clients) if not task.done()]
-        ) and until > time.monotonic():
-            await asyncio.wait(left, timeout=min(1.0, max(0.01, until - time.monotonic())))
+        until = moment() + longest + _SLACK_S
+        while (left := [task for task in (*self._tasks, *self._clients) if not task.done()]) and until > moment():
+            await asyncio.wait(left, timeout=min(1.0, max(0.01, until - moment())))
         if self._because != "requests":  # with that limit reached, no further one was to be sent
             for stream, due in self._waiting:
                 self._not_sent(stream, due, "still waiting for a free place at the end")

@@ -53,7 +53,7 @@ def drive(
                 if load is not None and moved and match[1] == "done" and match[2].startswith("Move traffic"):
                     load.mark(moved)
         driven.errors = process.stderr.read()
-        driven.status = process.wait(30)
+        driven.status = process.wait(120)
     driven.seconds = time.monotonic() - start
     for line in driven.errors.splitlines():
         say(line)

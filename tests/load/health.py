@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import subprocess
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from tests.load.report import Report
-from tests.real.stack import Stack
+from tests.real.stack import Stack, wait_for
 
 _LABEL = "nself.deploy.project"
 _EVENTS = ("health_status", "kill", "die")
@@ -63,13 +64,18 @@ class HealthWatch:
 
     def __exit__(self, *exc: object) -> None:
         self._process.terminate()
-        self._process.wait(10)
-        self._reader.join(10)
+        self._process.wait(60)
+        self._reader.join(60)
         assert self._process.stdout
         self._process.stdout.close()
 
     def served_unhealthy(self, report: Report) -> list[str]:
-        """Answers of containers that were not healthy while they gave them, in words."""
+        """Answers of containers that were not healthy while they gave them, in words, once all events have come."""
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: not self._served_unhealthy(report), "the events of all that answered", 30)
+        return self._served_unhealthy(report)
+
+    def _served_unhealthy(self, report: Report) -> list[str]:
         found = []
         for answer in report.records:
             if answer.status and answer.instance:

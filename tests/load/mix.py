@@ -58,8 +58,8 @@ class Stream:
     expect_status: int = 200
     expect_bytes: int = -1  # exact length of the answer's body; -1: any
     expect_text: str = ""  # must be somewhere in the answer's first 64 KiB
-    timeout_s: float = 15.0  # whole request, connect included
-    tick_timeout_s: float = 5.0  # WebSocket: longest silence
+    timeout_s: float = 60.0  # whole request, connect included
+    tick_timeout_s: float = 30.0  # WebSocket: longest silence
     echo_every_s: float = 0.5  # WebSocket: own messages; 0 sends none
     headers: dict[str, str] = field(default_factory=dict)
     people: int = 0  # so many clients take turns; `{person}` in a header's value says which one asks
@@ -97,7 +97,7 @@ class Limits:
     requests: int = 1_000_000
     in_flight: int = 512  # paced requests at the same time; further ones wait and are reported as late
     waiting: int = 10_000  # paced requests that wait for a free place; further ones fail as not sent
-    connect_timeout_s: float = 5.0
+    connect_timeout_s: float = 30.0
     failures_kept: int = 20  # with details; all are counted
 
     def check(self) -> None:
@@ -149,8 +149,8 @@ class LoadMix:
                 Stream(Kind.ONE_SHOT_GET, at.page, share=0.15, name="one-shot get"),
                 Stream(Kind.ONE_SHOT_POST, at.echo, share=0.10, name="one-shot post"),
                 Stream(Kind.DOWNLOAD, at.download, clients=2, think_s=0.1, timeout_s=60, name="download"),
-                Stream(Kind.SLOW, at.slow, clients=2, think_s=0.1, timeout_s=30, name="slow answer"),
-                Stream(Kind.UPLOAD, at.echo, clients=2, over_s=2, body_bytes=65536, timeout_s=30, name="slow upload"),
+                Stream(Kind.SLOW, at.slow, clients=2, think_s=0.1, timeout_s=60, name="slow answer"),
+                Stream(Kind.UPLOAD, at.echo, clients=2, over_s=2, body_bytes=65536, timeout_s=60, name="slow upload"),
                 Stream(Kind.WEBSOCKET, at.websocket, clients=2, name="websocket"),
             ),
         )

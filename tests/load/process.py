@@ -24,7 +24,7 @@ from tests.load.report import Report, Snapshot, snapshot_from_dict
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _POLL_S: Final = 0.03
-_ANSWER_S: Final = 10.0
+_ANSWER_S: Final = 60.0
 
 
 class LoadProcess:
@@ -79,7 +79,7 @@ class LoadProcess:
     def snapshot(self) -> Snapshot:
         return snapshot_from_dict(self._ask({"do": "snapshot"}, _ANSWER_S)["snapshot"])
 
-    def wait_until(self, holds: Callable[[Snapshot], bool], timeout_s: float = 30.0, what: str = "") -> Snapshot:
+    def wait_until(self, holds: Callable[[Snapshot], bool], timeout_s: float = 120.0, what: str = "") -> Snapshot:
         """Wait for a condition on the totals. Raises `LoadError` when it does not come in time, or the load ended."""
         until = time.monotonic() + timeout_s
         pause = threading.Event()

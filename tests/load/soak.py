@@ -74,11 +74,11 @@ def short_mix(rate: float, limits: Limits) -> LoadMix:
         rate=rate,
         limits=limits,
         streams=(
-            Stream(Kind.GET, "/", share=0.35, name="get", timeout_s=30),
-            Stream(Kind.GET, "/api/items", share=0.10, name="get from api", timeout_s=30),
-            Stream(Kind.POST, "/echo", share=0.30, name="post", timeout_s=30),
-            Stream(Kind.ONE_SHOT_GET, "/", share=0.15, name="one-shot get", timeout_s=30),
-            Stream(Kind.ONE_SHOT_POST, "/echo", share=0.10, name="one-shot post", timeout_s=30),
+            Stream(Kind.GET, "/", share=0.35, name="get", timeout_s=60),
+            Stream(Kind.GET, "/api/items", share=0.10, name="get from api", timeout_s=60),
+            Stream(Kind.POST, "/echo", share=0.30, name="post", timeout_s=60),
+            Stream(Kind.ONE_SHOT_GET, "/", share=0.15, name="one-shot get", timeout_s=60),
+            Stream(Kind.ONE_SHOT_POST, "/echo", share=0.10, name="one-shot post", timeout_s=60),
         ),
     )
 

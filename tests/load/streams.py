@@ -6,12 +6,11 @@ import asyncio
 import hashlib
 import json
 import secrets
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from tests.load.books import Books
+from tests.load.books import Books, moment
 from tests.load.connection import Connection, open_socket
 from tests.load.http1 import Failed, ResponseParser
 from tests.load.mix import Kind, LoadMix, Stream, Target
@@ -65,7 +64,7 @@ class Pool:
             self._books.idle_closes += 1
 
     def stray(self, connection: Connection, detail: str) -> None:
-        attempt = Attempt(self._stream, time.monotonic(), local_port=connection.local_port, nth=connection.requests)
+        attempt = Attempt(self._stream, moment(), local_port=connection.local_port, nth=connection.requests)
         self._books.add_extra(attempt, Outcome.BAD_BODY, detail)
 
     def close(self) -> None:
@@ -100,7 +99,7 @@ class HttpStream:
 
     async def run_one(self, due: float = 0.0) -> bool:
         """One request, one row in the books. True if it was answered as it should be."""
-        attempt = Attempt(self.index, time.monotonic(), due=due)
+        attempt = Attempt(self.index, moment(), due=due)
         if self.stream.people:
             self._person = attempt.person = self._person % self.stream.people + 1
         try:
@@ -136,8 +135,8 @@ class HttpStream:
         attempt.local_port, attempt.nth = connection.local_port, connection.requests + 1
         connection.read_bytes_per_s = stream.read_bytes_per_s
         parser = ResponseParser()
-        left_s = max(0.001, stream.timeout_s - (time.monotonic() - attempt.start))
-        attempt.sent = time.monotonic()
+        left_s = max(0.001, stream.timeout_s - (moment() - attempt.start))
+        attempt.sent = moment()
         try:
             if stream.kind is Kind.UPLOAD:
                 answered = connection.begin(parser, head, left_s)

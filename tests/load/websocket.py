@@ -6,12 +6,11 @@ import asyncio
 import base64
 import hashlib
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from tests.load.books import Books
+from tests.load.books import Books, moment
 from tests.load.connection import open_socket
 from tests.load.http1 import Failed, parse_head
 from tests.load.mix import LoadMix, Target
@@ -20,7 +19,7 @@ from tests.load.records import Attempt, Outcome
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 PROPER_CODES: Final = (1000, 1001)
 MAX_MESSAGE: Final = 1 << 20
-_CLOSE_WAIT_S: Final = 3.0
+_CLOSE_WAIT_S: Final = 30.0
 _LOOK_UP_S: Final = 0.2  # how often a silent session looks whether the load is to end
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -133,7 +132,7 @@ class WebSocketClient:
 
     async def run_one(self, stopping: Callable[[], bool]) -> bool:
         """One session from handshake to close: a row for the handshake and one more if it ends badly."""
-        attempt = Attempt(self.index, time.monotonic())
+        attempt = Attempt(self.index, moment())
         try:
             session = await self._open(attempt)
         except Failed as failure:
@@ -152,12 +151,12 @@ class WebSocketClient:
             self._ended_badly(session, Failed(Outcome.CLIENT_ERROR, f"WebSocket session: {error!r}"))
             raise
         finally:
-            self._closed_at = time.monotonic()
+            self._closed_at = moment()
             session.writer.close()
         return True
 
     def _opened(self, attempt: Attempt) -> None:
-        attempt.end = time.monotonic()
+        attempt.end = moment()
         self._books.add(attempt, Outcome.OK)
         stats = self._books.websocket
         stats.opened += 1
@@ -167,7 +166,7 @@ class WebSocketClient:
     def _ended_badly(self, session: _Session, failure: Failed) -> None:
         self._books.websocket.abnormal += 1
         opened = session.attempt
-        attempt = Attempt(self.index, opened.start, sent=opened.sent, end=time.monotonic(), received=opened.received)
+        attempt = Attempt(self.index, opened.start, sent=opened.sent, end=moment(), received=opened.received)
         attempt.local_port, attempt.nth = opened.local_port, 1
         self._books.add_extra(attempt, failure.outcome, failure.detail)
 
@@ -178,7 +177,7 @@ class WebSocketClient:
         reader, writer = await asyncio.open_connection(sock=sock)
         key = base64.b64encode(os.urandom(16))
         try:
-            attempt.sent = time.monotonic()
+            attempt.sent = moment()
             writer.write(self._handshake(key.decode()))
             async with asyncio.timeout(max(0.001, self.stream.timeout_s - (attempt.sent - attempt.start))):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -200,7 +199,7 @@ class WebSocketClient:
         except BaseException:
             writer.transport.abort()
             raise
-        now = time.monotonic()
+        now = moment()
         return _Session(reader, writer, MessageParser(), attempt, now, now + self.stream.echo_every_s, {})
 
     def _handshake(self, key: str) -> bytes:
@@ -227,7 +226,7 @@ class WebSocketClient:
 
     async def _talk(self, session: _Session, stopping: Callable[[], bool]) -> None:
         while not stopping():
-            now = time.monotonic()
+            now = moment()
             self._send_echo(session, now)
             data = await self._read(session, self._next_look(session, now))
             if data and await self._messages(session, data):
@@ -249,7 +248,7 @@ class WebSocketClient:
         return min(echo_at, now + _LOOK_UP_S)
 
     def _check_time(self, session: _Session) -> None:
-        now = time.monotonic()
+        now = moment()
         if now - session.heard_at > self.stream.tick_timeout_s:
             raise Failed(Outcome.TIMEOUT, f"WebSocket: silent for {self.stream.tick_timeout_s} s")
         if session.waiting and next(iter(session.waiting.values())) < now:
@@ -273,7 +272,7 @@ class WebSocketClient:
     async def _messages(self, session: _Session, data: bytes) -> bool:
         """Handle what came; True after a proper close by the server."""
         stats = self._books.websocket
-        session.heard_at = time.monotonic()
+        session.heard_at = moment()
         for opcode, payload in session.parser.feed(data):
             if opcode == CLOSE:
                 check_close(payload)
@@ -294,8 +293,8 @@ class WebSocketClient:
     async def _close(self, session: _Session) -> None:
         """The client's own closing handshake: the server must answer with a close frame."""
         session.writer.write(encode_frame(CLOSE, (1000).to_bytes(2, "big")))
-        until = time.monotonic() + _CLOSE_WAIT_S
-        while time.monotonic() < until:
+        until = moment() + _CLOSE_WAIT_S
+        while moment() < until:
             data = await self._read(session, until)
             if any(opcode == CLOSE for opcode, _ in session.parser.feed(data)):
                 self._books.websocket.ended_by_client += 1

@@ -33,7 +33,7 @@ groups:
   - name: shop
     rules:
       - alert: TooManyErrors
-        expr: rate(answers_bad[4s]) / rate(answers[4s]) > 0.01 and rate(answers[4s]) > 5
+        expr: rate(answers_bad[4s]) / rate(answers[4s]) > 0.01 and rate(answers[4s]) > 1
         labels: {service: web, environment: local}
         annotations: {summary: "{{ $value | humanizePercentage }} of the answers are errors"}
 """
@@ -61,7 +61,7 @@ class Alertmanager(Process):
         self._post([{"labels": known, "annotations": summary, "startsAt": starts_at, "endsAt": ends_at}])
 
     def _post(self, alerts: list[dict[str, Any]]) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request("POST", "/api/v2/alerts", json.dumps(alerts), {"Content-Type": "application/json"})
             answer = connection.getresponse()

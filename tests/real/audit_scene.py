@@ -6,6 +6,7 @@ import io
 import json
 import secrets
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -23,7 +24,7 @@ from nself_deploy.core.audit_table import TABLE
 from tests.real.postgres_parts import OWNER, Server
 
 ORDER = f"SELECT (metadata ->> 'number')::int FROM {TABLE} ORDER BY 1"
-LIMIT_S = 30.0
+LIMIT_S = 120.0
 
 
 @contextmanager
@@ -86,9 +87,10 @@ def init(project: Path, dsn: str, *words: str, check: bool = True) -> Said:
 
 
 def until(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + LIMIT_S
+    end, pause = time.monotonic() + LIMIT_S, threading.Event()
     while not what():
         assert time.monotonic() < end, "it did not happen"
+        pause.wait(0.02)
 
 
 def sink(server: Server, role: str = OWNER, account: str = "primary") -> PostgresSink:

@@ -90,7 +90,7 @@ class OwnEngine:
         """End the daemon by this signal."""
         if self._daemon is not None:
             self._daemon.send_signal(number)
-            self._daemon.wait(60)
+            self._daemon.wait(300)
             self._daemon = None
 
     def restart(self, number: signal.Signals = signal.SIGTERM) -> None:
@@ -131,7 +131,7 @@ class OwnEngine:
 
 
 def _get(address: str, path: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection(address, timeout=10)
+    connection = http.client.HTTPConnection(address, timeout=60)
     with contextlib.closing(connection):
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()

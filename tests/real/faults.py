@@ -26,7 +26,7 @@ LONG = ("--min-uptime", "60s", "--health-timeout", "120s", "--drain", "2s")
 """A candidate whose health takes longer to be believed than any test lasts."""
 UNHURRIED = ("--min-uptime", "2s", "--health-timeout", "90s", "--drain", "2s")
 """Believed only after a while, so that something can be done to a candidate before it is."""
-LIMIT_S = 120.0
+LIMIT_S = 300.0
 AT_ONCE = 3
 """Projects that deploy side by side in one test: most of a deploy is waiting."""
 
@@ -52,7 +52,7 @@ class Visitor:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._end.set()
-        self._thread.join(30)
+        self._thread.join(120)
 
     def _visit(self) -> None:
         while not self._end.wait(0.02):
@@ -121,8 +121,8 @@ def _removed(network: str) -> bool:
     holders = docker("network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{end}}", network).split()
     for container in holders:
         words = ["docker", "network", "disconnect", "-f", network, container]
-        subprocess.run(words, capture_output=True, timeout=60, check=False)
-    done = subprocess.run(["docker", "network", "rm", network], capture_output=True, timeout=60, check=False)
+        subprocess.run(words, capture_output=True, timeout=300, check=False)
+    done = subprocess.run(["docker", "network", "rm", network], capture_output=True, timeout=300, check=False)
     return done.returncode == 0
 
 

@@ -82,7 +82,7 @@ def page_load(rate: float = RATE, path: str = "/") -> LoadMix:
     """Short requests only: what fails, fails at once, so that the time without service can be read off."""
     return LoadMix(
         rate=rate,
-        limits=Limits(duration_s=1500, requests=int(rate * 1500)),
+        limits=Limits(duration_s=1500, requests=int(rate * 1500), connect_timeout_s=60),
         streams=(
             Stream(Kind.GET, path, share=0.5, name="get", timeout_s=60),
             Stream(Kind.ONE_SHOT_GET, path, share=0.5, name="one-shot get", timeout_s=60),

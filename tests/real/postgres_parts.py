@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ class Server:
             "-E",
             "UTF8",
         ]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, **self._as)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False, **self._as)
         assert done.returncode == 0, done.stderr
         (self._base / "data/pg_hba.conf").write_text(
             "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
@@ -72,10 +73,11 @@ class Server:
         words = [self._programs / "postgres", "-D", "data", "-p", str(self.port), *options]
         with self.log.open("ab") as log:
             self._running = subprocess.Popen(words, stdout=log, stderr=log, **self._as)
-        end = time.monotonic() + LIMIT_S
+        end, pause = time.monotonic() + LIMIT_S, threading.Event()
         while not self._answers():
             assert self._running.poll() is None, self.log.read_text()
             assert time.monotonic() < end, f"does not answer: {self.log.read_text()}"
+            pause.wait(0.02)
 
     def make_database(self, name: str) -> None:
         """A database that belongs to `OWNER`, and may be entered by `WRITER`."""
@@ -114,7 +116,7 @@ class Server:
         return f"postgresql://{role}:{PASSWORD}@127.0.0.1:{self.port}/{database or self.database}"
 
     def connect(self, role: str = "postgres", database: str = "") -> psycopg.Connection[tuple[Any, ...]]:
-        return psycopg.connect(self.dsn(role, database), connect_timeout=5)
+        return psycopg.connect(self.dsn(role, database), connect_timeout=60)
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """What a query gives to a superuser, whom row level security hides nothing from."""

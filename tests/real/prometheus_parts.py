@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.real.free_ports import free_port
 from tests.real.stack import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT_S = 20.0
+LIMIT_S = 120.0
 
 CONFIG = """\
 global: {{scrape_interval: 400ms, scrape_timeout: 400ms}}
@@ -48,14 +49,15 @@ class Process:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._running = subprocess.Popen(self._words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        end = time.monotonic() + LIMIT_S
+        end, pause = time.monotonic() + LIMIT_S, threading.Event()
         while not self._listens():
             assert self._running.poll() is None, self.log.read_text()
             assert time.monotonic() < end, f"does not listen: {self.log.read_text()}"
+            pause.wait(0.05)
 
     def _listens(self) -> bool:
         try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=0.2).close()
+            socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
         except OSError:
             return False
         return True
@@ -112,7 +114,7 @@ class Server(Process):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def metrics(self, timeout_s: float = 5.0) -> PrometheusMetrics:
+    def metrics(self, timeout_s: float = 30.0) -> PrometheusMetrics:
         return PrometheusMetrics(Prometheus(self.url, timeout=timeout_s), str(self.base))  # type: ignore[arg-type]
 
     def stop_answering(self) -> None:

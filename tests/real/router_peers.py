@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Self
 
-LIMIT_S = 20.0
+LIMIT_S = 120.0
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str, limit_s: float = LIMIT_S) -> None:
@@ -85,6 +86,18 @@ async def ask(address: tuple[str, int], target: str = "/", **words: str) -> Repl
         return await client.ask(target, **words)
 
 
+_held: list[int] = []
+
+
+def hold(address: str) -> None:
+    """Let nobody else listen there, for as long as this process lives: who asks is refused."""
+    host, _, port = address.rpartition(":")
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind((host, int(port)))
+        _held.append(held.detach())
+
+
 @dataclass
 class Backend:
     """A service that says its name and what it was asked. `/hold` waits, `/ws` becomes a WebSocket-like stream."""
@@ -116,6 +129,7 @@ class Backend:
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
+            hold(self.address)
             self._go.set()
             for task in list(self._tasks):
                 task.cancel()

@@ -23,7 +23,7 @@ from typing import Any
 from tests.real.free_ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_S = 60.0
+WAIT_S = 240.0
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Stack:
             **more,
         }
 
-    def run(self, *argv: str, timeout_s: float = 240.0, check: bool = True, **env: str) -> Outcome:
+    def run(self, *argv: str, timeout_s: float = 600.0, check: bool = True, **env: str) -> Outcome:
         """Any program in the project's directory."""
         done = subprocess.run(
             argv,
@@ -87,7 +87,7 @@ class Stack:
         """`docker compose …` as a person types it."""
         return self.run("docker", "compose", *words, check=check, **env)
 
-    def nself(self, *words: str, check: bool = True, timeout_s: float = 240.0, **env: str) -> Outcome:
+    def nself(self, *words: str, check: bool = True, timeout_s: float = 600.0, **env: str) -> Outcome:
         """`nself deploy …`."""
         return self.run(
             sys.executable, "-m", "nself_deploy.cli.main", "deploy", *words, check=check, timeout_s=timeout_s, **env
@@ -109,7 +109,7 @@ class Stack:
         """Deploy a release of the shop."""
         return self.nself("--json", *words, check=check, SHOP_RELEASE=release, **env)
 
-    def get(self, path: str, *, timeout_s: float = 10.0, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    def get(self, path: str, *, timeout_s: float = 60.0, **headers: str) -> tuple[int, dict[str, str], bytes]:
         """One GET through the router: status, headers (lower case), body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
         with contextlib.closing(connection):
@@ -117,7 +117,7 @@ class Stack:
             answer = connection.getresponse()
             return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
 
-    def get_json(self, path: str, *, timeout_s: float = 10.0) -> Any:
+    def get_json(self, path: str, *, timeout_s: float = 60.0) -> Any:
         status, _, body = self.get(path, timeout_s=timeout_s)
         assert status == 200, (path, status, body[:300])
         return json.loads(body)
@@ -185,7 +185,7 @@ def expirers(root: Path) -> Iterator[int]:
 
 def docker(*words: str) -> str:
     """Run the docker command; its output."""
-    done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, f"docker {' '.join(words)}: {done.stderr}"
     return done.stdout
 
@@ -194,7 +194,7 @@ def inspected(ids: Sequence[str]) -> list[dict[str, Any]]:
     """Containers as `docker inspect` shows them, without those that are gone meanwhile."""
     if not ids:
         return []
-    done = subprocess.run(["docker", "inspect", *ids], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(["docker", "inspect", *ids], capture_output=True, text=True, timeout=300, check=False)
     wrong = [line for line in done.stderr.splitlines() if line and "no such" not in line.lower()]
     assert not wrong and (done.returncode == 0 or done.stderr), f"docker inspect: {done.stderr}"
     found: list[dict[str, Any]] = json.loads(done.stdout)
@@ -204,7 +204,7 @@ def inspected(ids: Sequence[str]) -> list[dict[str, Any]]:
 def emptied(found: Sequence[str], *words: str) -> bool:
     """Try to remove what was found, with these words of docker; whether there was nothing."""
     if found:
-        subprocess.run(["docker", *words, *found], capture_output=True, timeout=120, check=False)
+        subprocess.run(["docker", *words, *found], capture_output=True, timeout=300, check=False)
     return not found
 
 

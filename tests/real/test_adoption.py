@@ -77,7 +77,7 @@ def tell(stack: Stack) -> Story:
     with LoadProcess(everyday_load(), stack.url) as load:
 
         def act(name: str, words: list[str], release: str, **env: str) -> None:
-            load.wait_requests(int(RATE / 2), 120)
+            load.wait_requests(int(RATE / 2), 600)
             load.mark(f"{name} begins")
             acts[name] = drive(stack, load, words, moved=f"{name} moved", SHOP_RELEASE=release, **env)
             seen[name] = look(stack)
@@ -88,7 +88,7 @@ def tell(stack: Stack) -> Story:
         act("back", ["rollback", *QUICK], "2")
         act("next", QUICK, "3")
         act("warm", ["rollback", *QUICK], "3")
-        load.wait_requests(int(RATE), 120)
+        load.wait_requests(int(RATE), 600)
         report = load.stop()
     return Story(stack, report, acts, {"before": before, **seen})
 
@@ -185,9 +185,9 @@ def test_a_deploy_under_load_after_that_uses_the_mounted_files(story: Story) -> 
     stack = story.stack
     kept = lives(stack, "router", *SHARED)
     with LoadProcess(everyday_load(), stack.url) as load:
-        load.wait_requests(int(RATE / 2), 120)
+        load.wait_requests(int(RATE / 2), 600)
         driven = drive(stack, load, QUICK, moved="moved", SHOP_RELEASE="2")
-        load.wait_requests(int(RATE / 2), 120)
+        load.wait_requests(int(RATE / 2), 600)
         report = load.stop()
     assert driven.status == 0, str(driven)
     assert report.failed == 0, told(report)

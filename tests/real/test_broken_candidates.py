@@ -157,12 +157,16 @@ def test_a_release_that_breaks_under_traffic_is_taken_back(site: Site) -> None:
     shop = site.stack
     before = everything_that_serves(shop)
     with users(shop, short_requests()) as load:
+        found: list[int] = []
 
         def strike(line: str) -> None:
-            """Kill the process of web as soon as traffic is on it, as a crash would."""
+            """Kill the process of web as soon as traffic is on it, as a crash would; it is looked up before."""
+            if line.startswith("[done] Start green"):
+                found.append(process_of(shop, f"{shop.name}-green-web-1"))
             if line.startswith("[done] Move traffic to green"):
                 load.mark("moved")
-                os.kill(process_of(shop, f"{shop.name}-green-web-1"), signal.SIGKILL)
+                load.wait_until(lambda now: now.per_release.get("3", 0) >= 20)
+                os.kill(found[0], signal.SIGKILL)
             if line.startswith("[done] Move traffic back to blue"):
                 load.mark("back")
 
@@ -188,7 +192,7 @@ def test_a_release_that_breaks_under_traffic_is_taken_back(site: Site) -> None:
 
 def test_a_slow_start_is_waited_for_and_an_old_version_that_will_not_stop_costs_nothing(site: Site) -> None:
     shop = site.stack
-    with users(shop, short_requests(Stream(Kind.SLOW, "/slow?seconds=2", clients=2, timeout_s=30))) as load:
+    with users(shop, short_requests(Stream(Kind.SLOW, "/slow?seconds=2", clients=2, timeout_s=60))) as load:
         driven = drive(
             shop,
             load,

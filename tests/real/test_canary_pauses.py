@@ -17,7 +17,7 @@ from tests.real.test_canary import CANARY, ended, under_way, users
 LIBRARY = """
 import json, sys
 from nself_deploy import CanaryConfig, run_canary
-result = run_canary(CanaryConfig(sys.argv[1], initial_percent=50, soak_minutes=1, health_timeout_sec=90))
+result = run_canary(CanaryConfig(sys.argv[1], initial_percent=50, soak_minutes=1, health_timeout_sec=240))
 keys = ("success", "parked", "final_percent", "rolled_back", "error")
 print(json.dumps({key: getattr(result, key) for key in keys}))
 """
@@ -46,7 +46,7 @@ def test_a_pause_that_is_over_goes_on_by_itself_and_traffic_is_known_then(shop: 
     unknown = shop.nself("plan", "--strategy", "canary", "--json", SHOP_RELEASE="healthy").json["forecast"]
     assert unknown["known"] is False and len(unknown["forecasts"]) == 3
     with LoadProcess(users(), shop.url) as load:
-        process = begun(shop, "healthy", "--soak", "8s")
+        process = begun(shop, "healthy", "--soak", "16s")
         answer = shop.nself("pause", "--for", "3s", "--then", "resume", "--json").json
         assert answer["success"], answer
         status, document, err = ended(process)
@@ -71,13 +71,13 @@ def test_a_pause_that_is_over_takes_the_candidate_back_and_the_library_waits_for
         text=True,
     )
     under_way(shop)
-    shop.nself("pause", "--for", "20s", "--then", "abort")
+    shop.nself("pause", "--for", "30s", "--then", "abort")
     wait_for(lambda: not shop.nself("status", "--json").json["holder"], "no lock while it waits")
     shown = shop.nself("status", "--json").json["canary"]
     assert shown["percent"] == 50 and "then: abort" in shown["expiry"]
-    result = json.loads(process.communicate(timeout=180)[0])
+    result = json.loads(process.communicate(timeout=600)[0])
 
-    assert result.pop("error").startswith("its pause of 20s is over, and nobody decided: abort")
+    assert result.pop("error").startswith("its pause of 30s is over, and nobody decided: abort")
     assert result == {"success": False, "parked": False, "final_percent": 0, "rolled_back": True}
     assert shop.release_served() == before
 

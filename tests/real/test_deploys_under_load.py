@@ -24,7 +24,7 @@ def workers(stack: Stack) -> list[str]:
 
     def found() -> list[str]:
         lines = docker("top", f"{stack.name}-router-1", "-eo", "pid,args").splitlines()
-        return sorted(line.split()[0] for line in lines if "nginx: worker process" in line)
+        return sorted(line.split()[0] for line in lines if line.endswith("nginx: worker process"))
 
     workers_now: list[str] = wait_for(found, "the router's workers")
     return workers_now
@@ -102,10 +102,10 @@ def fastcgi_mix(rate: float, deploys: int) -> LoadMix:
         rate=rate,
         limits=limits_for(deploys, rate),
         streams=(
-            Stream(Kind.GET, "/", share=0.45, name="get", timeout_s=30),
-            Stream(Kind.POST, "/echo", share=0.30, name="post", timeout_s=30),
-            Stream(Kind.ONE_SHOT_GET, "/", share=0.15, name="one-shot get", timeout_s=30),
-            Stream(Kind.ONE_SHOT_POST, "/echo", share=0.10, name="one-shot post", timeout_s=30),
+            Stream(Kind.GET, "/", share=0.45, name="get", timeout_s=60),
+            Stream(Kind.POST, "/echo", share=0.30, name="post", timeout_s=60),
+            Stream(Kind.ONE_SHOT_GET, "/", share=0.15, name="one-shot get", timeout_s=60),
+            Stream(Kind.ONE_SHOT_POST, "/echo", share=0.10, name="one-shot post", timeout_s=60),
         ),
     )
 

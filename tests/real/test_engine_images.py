@@ -67,7 +67,7 @@ async def test_a_registry_that_does_not_answer_is_an_error_soon(
         said: list[str] = []
         with pytest.raises(ImageError, match="no registry answered within 2 s"):
             await engine.pull(f"127.0.0.1:{silent.getsockname()[1]}/nobody:1", said.append)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 240
 
 
 REGISTRY = """
@@ -104,7 +104,7 @@ async def registry(tmp_path: Path) -> AsyncIterator[str]:
         yield address
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
 
 
 async def test_pulling(engine: DockerEngine, things: Things, registry: str) -> None:

@@ -158,7 +158,7 @@ def test_waiting_ends_with_its_time_or_with_the_lock(live: Stack) -> None:
         assert waiting.stdout is not None
         assert "waiting up to 2m" in waiting.stdout.readline()
         held.send_signal(signal.SIGINT)
-        said = waiting.communicate(timeout=300)[0]
+        said = waiting.communicate(timeout=600)[0]
     assert waiting.returncode == 0, said
     assert "taken over" not in said and live.get("/")[2] == b"release d\n"
 
@@ -170,7 +170,7 @@ def test_ctrl_c_ends_the_waiting_and_leaves_nothing(live: Stack) -> None:
         assert waiting.stdout is not None
         assert "waiting up to 2m" in waiting.stdout.readline()
         waiting.send_signal(signal.SIGINT)
-        said = waiting.communicate(timeout=120)[0]
+        said = waiting.communicate(timeout=600)[0]
         assert waiting.returncode == 130 and "before anything was changed" in said, said
         assert [v for v in volumes(live) if "-beat-" not in v] == [v for v in there if "-beat-" not in v]
         assert held.poll() is None
@@ -184,7 +184,7 @@ def test_a_run_whose_lock_was_taken_stops_without_one_more_effect(live: Stack) -
         assert done.status == 0 and "no heartbeat for 9 s" in done.out, done.text
         before = live.containers()
         held.send_signal(signal.SIGCONT)
-        said = held.communicate(timeout=120)[0]
+        said = held.communicate(timeout=600)[0]
         assert held.returncode == 6, said
     assert [c["Id"] for c in live.containers()] == [c["Id"] for c in before]
     assert live.nself("status", "--json").json["under_way"] is None
@@ -196,7 +196,7 @@ def test_a_lock_that_a_hand_removed_is_made_again(live: Stack) -> None:
         wait_for(lambda: len(volumes(live)) >= 2, "the lock, made anew")
         check_message(at(live, PATIENT, *QUICK), 6, f"process {held.pid}")
         held.send_signal(signal.SIGINT)
-        assert held.wait(timeout=240) == 130
+        assert held.wait(timeout=600) == 130
 
 
 def test_another_directory_of_the_same_project_is_refused(live: Stack) -> None:

@@ -64,7 +64,7 @@ def test_a_live_deploy_is_aborted_from_another_terminal(stacks: list[Stack]) -> 
     check_message(others["resume"], 6, f"(process {process.pid})", "Wait until it has ended")
     assert (others["abort"].status, others["abort"].err) == (0, ""), others["abort"].text
     assert document(others["abort"])["success"] is False
-    check_message(outcome, 130, "interrupted", "everything was undone")
+    check_message(outcome, 130, "aborted by ", "everything was undone")
     assert (visitor.failed, visitor.seen) == ([], {f"release {before}\n".encode()})
     check_clean(stack, before)
 

@@ -67,10 +67,10 @@ CASES = (
         "[done] Start {to}",
         (5,),
         "containers of {to} do not exist",
-        (*LONG, "--health-timeout", "4s"),
+        (*LONG, "--health-timeout", "12s"),
     ),
     Case(remove_networks, "[done] Prepare networks", (2, 5), "network"),
-    Case(remove_networks, "[done] Start {to}", (5,), "{to}", (*LONG, "--health-timeout", "6s", "--min-uptime", "3s")),
+    Case(remove_networks, "[done] Start {to}", (5,), "{to}", (*LONG, "--health-timeout", "12s", "--min-uptime", "8s")),
 )
 
 
@@ -156,7 +156,7 @@ def test_a_candidate_that_flaps_is_refused_with_evidence(stacks: list[Stack]) ->
     edit(stack, STEADY, FLAPPING)
     try:
         with Visitor(stack) as visitor:
-            words = ("--min-uptime", "5s", "--health-timeout", "9s", "--drain", "2s")
+            words = ("--min-uptime", "8s", "--health-timeout", "15s", "--drain", "2s")
             outcome = stack.nself(*words, check=False, RELEASE=fresh())
             check_message(outcome, 5, "web in", "it was healthy and then not, ", "healthcheck", "everything was undone")
             check_clean(stack, before)

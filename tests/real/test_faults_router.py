@@ -53,7 +53,7 @@ def anew(stack: Stack) -> None:
 
 
 def stay_down(stack: Stack) -> None:
-    docker("stop", "-t", "1", router_of(stack))
+    docker("kill", router_of(stack))
 
 
 MOMENTS = (

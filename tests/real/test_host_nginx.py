@@ -81,10 +81,10 @@ class HostNginx:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.process.pid, signal.SIGQUIT)
             try:
-                self.process.wait(20)
+                self.process.wait(120)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-                self.process.wait(20)
+                self.process.wait(120)
             self.process = None
 
     def workers(self) -> list[int]:

@@ -120,6 +120,8 @@ def test_a_person_may_go_on_and_that_is_on_the_trail_once(site: Stack) -> None:
     assert "db/2.sql:2" in event["metadata"]["breaks"][0]
     assert (run["migration_override"], first["migration_override"]) == (True, False)
     assert "migration override" in site.nself("history").out
+    (two, one) = site.nself("history", "--releases", "--json").json
+    assert (one["migrations"], two["migrations"]) == (["db/1.sql"], ["db/1.sql", "db/2.sql"])
     site.nself("audit", "verify")
 
 

@@ -14,6 +14,7 @@ import pytest
 from nself_deploy.adapters.probe import HttpProber
 from nself_deploy.app.ports import ProbeAnswer
 from nself_deploy.core.model import Probe
+from tests.unit.patience import patient
 
 pytestmark = pytest.mark.real
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -101,6 +102,7 @@ async def test_the_body_is_shown_from_its_beginning() -> None:
     assert time.monotonic() - began < 30
 
 
+@patient
 async def test_a_status_counts_even_if_the_body_never_comes() -> None:
     answer = await ask(Server(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n", hold=True), Probe(timeout_s=1.0))
 
@@ -136,8 +138,8 @@ async def test_no_answer(server: Server, words: str) -> None:
 async def test_nobody_is_there() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        refused = await HttpProber().get("127.0.0.1", unused.getsockname()[1], Probe(timeout_s=2))
-    odd = await HttpProber().get("no such address", 80, Probe(timeout_s=2))
+        refused = await HttpProber().get("127.0.0.1", unused.getsockname()[1], Probe(timeout_s=60))
+    odd = await HttpProber().get("no such address", 80, Probe(timeout_s=60))
 
     assert refused.detail.endswith("refused the connection: nothing listens on this port")
     assert "could not be reached: " in odd.detail

@@ -37,9 +37,9 @@ def visitors(path: str = "/") -> LoadMix:
 def under_load(stack: Stack, release: str, *words: str, **env: str) -> tuple[Driven, Report]:
     """One deploy with visitors on the site."""
     with LoadProcess(visitors(), stack.url) as load:
-        load.wait_requests(int(RATE / 2), 120)
+        load.wait_requests(int(RATE / 2), 600)
         driven = drive(stack, load, [*QUICK, *words], moved="moved", RELEASE=release, **env)
-        load.wait_requests(int(RATE), 120)
+        load.wait_requests(int(RATE), 600)
         return driven, load.stop()
 
 
@@ -52,7 +52,7 @@ def nothing_lost(stack: Stack, driven: Driven, report: Report, release: str) -> 
 def in_container(container: str, path: str, port: int) -> Any:
     """What a container of the site answers itself; `path` is asked inside of it."""
     program = (
-        f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:{port}{path}', timeout=20).read().decode())"
+        f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:{port}{path}', timeout=120).read().decode())"
     )
     return json.loads(docker("exec", container, "python", "-c", program))
 
@@ -106,10 +106,10 @@ def test_two_projects_deploy_at_the_same_time(two: tuple[Stack, Stack]) -> None:
         right.start_nself(*QUICK, RELEASE="3") as other,
     ):
         driven = drive(left, left_load, QUICK, moved="moved", RELEASE="3")
-        words, errors = other.communicate(timeout=240)
+        words, errors = other.communicate(timeout=600)
         right_load.mark("moved")
-        left_load.wait_requests(int(RATE / 2), 120)
-        right_load.wait_requests(int(RATE / 2), 120)
+        left_load.wait_requests(int(RATE / 2), 600)
+        right_load.wait_requests(int(RATE / 2), 600)
         reports = left_load.stop(), right_load.stop()
     assert driven.status == 0, str(driven)
     assert other.returncode == 0, words + errors
@@ -215,8 +215,8 @@ def test_a_service_that_restarts_in_the_middle_of_a_deploy_keeps_its_address(two
 
     with LoadProcess(visitors("/api/"), stack.url) as api_load, LoadProcess(visitors(), stack.url) as web_load:
         driven = drive(stack, api_load, QUICK, moved="moved", say=crash, RELEASE="6")
-        api_load.wait_requests(int(RATE), 120)
-        web_load.wait_requests(int(RATE), 120)
+        api_load.wait_requests(int(RATE), 600)
+        web_load.wait_requests(int(RATE), 600)
         api_report, web_report = api_load.stop(), web_load.stop()
     assert driven.status == 0, str(driven)
     assert crashes == 3

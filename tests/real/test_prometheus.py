@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -82,15 +82,20 @@ async def test_a_good_candidate_passes_and_a_bad_one_fails(server: Server, expor
 async def test_rates_of_counters_over_the_window(server: Server, exporter: Exporter) -> None:
     rate = "sum(rate({}{{slot='{{{{slot}}}}'}}[{{{{window}}}}]))"
     query = f"{rate.format('failed_total')} / {rate.format('requests_total')}"
-    metric = Metric("errors", query, failure=Condition(above=0.05), window_s=3.0, successes=1, failures_in_a_row=1)
-    end, count = time.monotonic() + 4.0, 0
-    while time.monotonic() < end:
-        count += 1
-        exporter.write(requests_total__green=10 * count, failed_total__green=count)
-        await asyncio.sleep(0.1)
+    metric = Metric("errors", query, failure=Condition(above=0.05), window_s=10.0, successes=1, failures_in_a_row=1)
 
-    judge = MetricsJudge.begin((metric,))
-    assert await measure(judge, server.metrics(), 1) is Verdict.FAIL
+    async def goes_on() -> None:
+        for count in itertools.count(1):
+            exporter.write(requests_total__green=10 * count, failed_total__green=count)
+            await asyncio.sleep(0.1)
+
+    users = asyncio.create_task(goes_on())
+    try:
+        await server.shows(fill(query, GREEN, metric.window_s), lambda reading: reading.value is not None)
+        judge = MetricsJudge.begin((metric,))
+        assert await measure(judge, server.metrics(), 1) is Verdict.FAIL
+    finally:
+        users.cancel()
     [evidence] = explain_metrics(judge, 3.0)
     assert evidence.value == pytest.approx(0.1, rel=0.2)
 
@@ -159,14 +164,11 @@ async def test_an_answer_that_comes_late(server: Server, exporter: Exporter) -> 
     await server.shows('ratio{slot="green"}', lambda reading: reading.value == 0.001)
     server.stop_answering()
     try:
-        began = time.monotonic()
         late = await server.metrics(timeout_s=0.3).ask("up")
-        seconds = time.monotonic() - began
     finally:
         server.answer_again()
 
     assert late == Reading.error(f"{server.url}: did not answer within 0.3 s")
-    assert seconds < 3
     assert (await server.metrics().ask("1")).value == 1
 
 

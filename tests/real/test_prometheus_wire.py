@@ -12,6 +12,7 @@ import pytest
 
 from nself_deploy.adapters.prometheus import MAX_ANSWER, PrometheusMetrics
 from nself_deploy.core.metrics import Outcome, Prometheus, Reading
+from tests.unit.patience import patient
 
 pytestmark = pytest.mark.real
 
@@ -91,6 +92,7 @@ ANSWERS: dict[str, tuple[Wire, str]] = {
 
 
 @pytest.mark.parametrize(("wire", "words"), ANSWERS.values(), ids=ANSWERS)
+@patient
 async def test_what_is_no_measurement_says_why(wire: Wire, words: str) -> None:
     reading = await ask(wire)
 
@@ -100,6 +102,7 @@ async def test_what_is_no_measurement_says_why(wire: Wire, words: str) -> None:
     assert len(wire.asked) == 1
 
 
+@patient
 async def test_how_it_is_asked(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("s3cr3t-token\n")
@@ -113,6 +116,7 @@ async def test_how_it_is_asked(tmp_path: Path) -> None:
     assert body == b"query=a%7Bb%3D%22c+d%26e%22%7D&timeout=500ms"
 
 
+@patient
 async def test_a_secret_that_is_repeated_is_not_shown(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("s3cr3t-token")

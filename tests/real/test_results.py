@@ -92,7 +92,7 @@ def readers_of(path: Path) -> Iterator[list[dict[str, Any]]]:
         yield seen
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(60)
     assert not trouble, trouble
 
 
@@ -186,7 +186,7 @@ def test_the_library_deploys_and_the_files_are_true_all_the_time(
     assert (result.success, result.error, result.rolled_back) == (True, "", False), result
     assert {s.status for s in result.steps} == {StepStatus.DONE}
     assert result.steps[0].name == "Build and pin images"
-    assert timedelta() < result.duration < timedelta(minutes=10)
+    assert timedelta() < result.duration < timedelta(minutes=60)
     assert as_user.release_served() == "2"
     after = as_user.state("bluegreen/state.json")
     assert (after["active"], after["blue_version"]) == ("green", before["blue_version"])
@@ -273,7 +273,7 @@ def test_the_package_names_its_functions_and_imports_them_late() -> None:
     program = (
         "import sys, nself_deploy; print([m for m in sys.modules if m.startswith('nself_deploy.') or m == 'msgspec'])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300)
 
     assert done.stdout.strip() == "[]"
     public = [name for name in nself_deploy.__all__ if not name.startswith("_")]

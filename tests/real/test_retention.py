@@ -24,6 +24,11 @@ def test_the_newest_releases_are_kept_and_older_ones_go() -> None:
         assert sorted(p.name for p in (stack.root / ".nself/releases").iterdir()) == made[1:]
         check_message(stack.nself("rollback", "--to", made[0], check=False), 1, f"There is no release '{made[0]}'")
         stack.nself("rollback", *FAST, "--to", made[1])
+        kept = stack.nself("history", "--releases", "--json").json
+        assert [(one["id"], one["role"]) for one in kept] == [(made[2], "standby"), (made[1], "live")]
+        assert all(one["created_on"] and one["images"]["web"]["id"].startswith("sha256:") for one in kept)
+        assert {"name": "standby", "value": "0s", "origin": "flag"} in kept[0]["settings"]
+        assert f"{made[1]}  live in " in stack.nself("history", "--releases").out
         assert stack.get("/")[2] == b"release 1\n"
     finally:
         stack.remove()

@@ -15,6 +15,7 @@ from nself_deploy.adapters.nginx import NginxRouter
 from nself_deploy.core.model import RouterRef, Slot, Split
 from nself_deploy.core.nginx_edit import Services, plan_edit
 from nself_deploy.errors import RouterError
+from tests.real.free_ports import free_port
 from tests.real.router_parts import KINDS, Bench, CopiedBench, HostBench, simple, slots
 from tests.real.router_peers import Client, ask, until
 from tests.real.things import docker
@@ -216,15 +217,15 @@ async def test_http_conf_that_is_not_included_is_noticed(bench: Bench, monkeypat
         assert (await ask(bench.address)).text.startswith("plain")
 
 
-async def test_a_taken_probe_port_leaves_nginx_as_it_was(host: HostBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nself_deploy.adapters.nginx.LOAD_S", 1.0)
+async def test_a_taken_probe_port_leaves_nginx_as_it_was(host: HostBench) -> None:
     async with slots(host) as (blue, _, plain):
         simple(host, plain)
         await host.start()
         host.edit()
         spec = host.spec({Slot.PLAIN: [plain.address], Slot.BLUE: [blue.address]})
         address, _, port = spec.probe_listen.rpartition(":")
-        with socket.socket() as taken:
+        with socket.socket() as taken, pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr("nself_deploy.adapters.nginx.LOAD_S", 1.0)
             taken.bind((address, int(port)))
             taken.listen()
             with pytest.raises(RouterError, match=f"port {port} of the probe server"):
@@ -256,9 +257,7 @@ async def test_two_projects_share_one_nginx(host: HostBench) -> None:
         other.mkdir(parents=True)
         routers = {"shop": host.router, "shop-two": NginxRouter(other, host.ref, "shop-two")}
         seen = {"shop": str(host.directory), "shop-two": str(other)}
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            second = ("127.0.0.1", free.getsockname()[1])
+        second = ("127.0.0.1", free_port())
         host.conf.write_text(
             host.http(f"""    server {{
         listen {host.listen};

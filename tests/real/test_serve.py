@@ -21,7 +21,7 @@ from tests.unit.serving_scene import Server
 
 pytestmark = pytest.mark.real
 
-SETTINGS = "x-nself-deploy: {min_uptime: 1s, drain: 1s, health_timeout: 20s}"
+SETTINGS = "x-nself-deploy: {min_uptime: 6s, drain: 1s, health_timeout: 240s}"
 PAUSE_S = 0.02
 
 
@@ -66,9 +66,9 @@ def test_a_warm_and_a_cold_rollback_by_http(site: Stack) -> None:
         other = server.back(key, environment="local")
         assert (other.status, other.json["ui_state"]) == (409, "loading"), other.body
         server.process.terminate()
-        asking.join(120)
+        asking.join(300)
         assert answers == [(200, "populated")] and served(site) == "one"
-        assert server.process.wait(60) == 0
+        assert server.process.wait(240) == 0
         assert key not in server.log.read_text()
 
 
@@ -102,7 +102,7 @@ class Users:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(30)
+        self._thread.join(120)
 
     def _ask(self) -> None:
         while not self._stop.wait(PAUSE_S):

@@ -66,12 +66,12 @@ def customers(stack: Stack, prefix: str) -> Iterator[Orders]:
             yield orders
         finally:
             stop.set()
-        task.result(60)
+        task.result(300)
 
 
 def place(stack: Stack, request_id: str) -> tuple[int, bytes]:
     """One order through the router; what can't be sent or answered raises."""
-    with closing(http.client.HTTPConnection("127.0.0.1", stack.port, timeout=20)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", stack.port, timeout=120)) as connection:
         body = json.dumps({"request_id": request_id, "item_id": 1, "quantity": 1})
         connection.request("POST", "/api/orders", body, {"Content-Type": "application/json"})
         answer = connection.getresponse()

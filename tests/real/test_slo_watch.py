@@ -77,7 +77,7 @@ class Site:
             yield found
         finally:
             stop.set()
-            thread.join(90)
+            thread.join(240)
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +121,11 @@ def test_a_release_that_fails_later_is_rolled_back_with_reason_and_evidence(site
     stack = site.stack
     with site.users() as answers:
         stack.nself(*FAST, *DAY, RELEASE="two")
-        watch = stack.start_nself("watch", "--for", "90s", "--json")
+        watch = stack.start_nself("watch", "--for", "5m", "--json")
         wait_for(lambda: len(answers) > 300, "users")
         assert set(answers) == {200}
         site.bad("two")
-        out, err = watch.communicate(timeout=120)
+        out, err = watch.communicate(timeout=600)
         site.bad()
         after = len(answers)
         wait_for(lambda: len(answers) > after + 50, "users after it")
@@ -168,7 +168,7 @@ def test_a_killed_watch_goes_on_where_it_was(site: Site) -> None:
         assert site.stack.get("/cgi-bin/work")[0] == 200
     check_message(site.stack.nself("watch", check=False), 6, "watched by another process")
     watch.send_signal(signal.SIGKILL)
-    watch.communicate(timeout=30)
+    watch.communicate(timeout=120)
     assert site.recording
     for _ in range(30):
         assert site.stack.get("/cgi-bin/work")[0] == 200
@@ -178,12 +178,12 @@ def test_a_killed_watch_goes_on_where_it_was(site: Site) -> None:
 
 def test_a_bake_goes_by_the_objectives_too(new_site: Site) -> None:
     site = new_site
-    words = (*FAST, "--bake", "60s", "--error-threshold", "50", "--json")
+    words = (*FAST, "--bake", "4m", "--error-threshold", "50", "--json")
     with site.users():
         process = site.stack.start_nself(*words, RELEASE="four")
         wait_for(lambda: site.served == "four", "the new release")
         site.bad("four")
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)
     site.bad()
 
     assert process.returncode == 5, out + err

@@ -55,7 +55,7 @@ def test_fifty_deploys_at_once_run_one_after_the_other() -> None:
     try:
         stack.nself(*QUICK)
         running = [start(stack, machine) for machine in OPERATORS]
-        ended = [tuple(end) for one in running for end in json.loads(one.communicate(timeout=900)[0])]
+        ended = [tuple(end) for one in running for end in json.loads(one.communicate(timeout=1800)[0])]
         done, refused = ([words for status, words in ended if status == code] for code in (0, 6))
 
         assert len(done) + len(refused) == len(ended) == 2 * EACH, [end for end in ended if end[0] not in (0, 6)]

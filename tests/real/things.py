@@ -14,7 +14,7 @@ from nself_deploy.adapters.docker_engine import DockerEngine
 from nself_deploy.adapters.docker_host import EngineAddress
 
 BUSYBOX = "busybox:1.37"
-RUN_S = 60.0
+RUN_S = 300.0
 POOL = "10.214.0.0/18"
 
 
@@ -27,7 +27,7 @@ def docker(*words: str, check: bool = True) -> str:
     return done.stdout.strip()
 
 
-async def until(condition: Callable[[], Awaitable[bool]], what: str, limit_s: float = 30.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], what: str, limit_s: float = 120.0) -> None:
     """Wait for a condition, with a bound."""
     start = time.monotonic()
     while not await condition():

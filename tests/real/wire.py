@@ -65,7 +65,7 @@ class Wire:
                 with contextlib.suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
         for thread in (self._accepting, *self._served):
-            thread.join(10)
+            thread.join(60)
         self._listener.close()
         self._path.unlink(missing_ok=True)
 

@@ -7,7 +7,9 @@ from typing import cast
 
 from nself_deploy.app.replaying import again
 from nself_deploy.app.world import Store
+from nself_deploy.core.audit import ABORT
 from nself_deploy.core.model import Slot
+from nself_deploy.core.plan import Kind
 from nself_deploy.core.slot_records import SlotRole
 from tests.simulation import shop
 from tests.simulation.world import SimWorld
@@ -71,9 +73,13 @@ def _records(world: SimWorld) -> list[str]:
         found.append(f"a lock is left: {[p.name for p in world.flocks.values()]} {list(world.generations.values())}")
     if open_ := [run.id for run in saved.runs.values() if not run.ended]:
         found.append(f"runs without an end: {open_}")
-    ends = sorted(str(e.metadata["run"]) for e in saved.events.values() if "run" in e.metadata)
+    events = saved.events.values()
+    ends = sorted(str(e.metadata["run"]) for e in events if e.event_type in set(Kind))
+    aborts = sorted(str(e.metadata["run"]) for e in events if e.event_type == ABORT)
     if ends != sorted(saved.runs):
         found.append(f"runs {sorted(saved.runs)} have the audit records {ends}")
+    if aborts != sorted(run.id for run in saved.runs.values() if run.aborted_by):
+        found.append(f"the audit trail has aborts of {aborts}")
     return found
 
 

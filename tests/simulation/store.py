@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from nself_deploy.core.audit import AuditEvent, Trigger, migrations_overridden, run_ended
+from nself_deploy.core.audit import AuditEvent, Trigger, migrations_overridden, run_events
 from nself_deploy.core.journal_records import Entry, EntryKind
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Project, Release, Slot
@@ -65,7 +65,8 @@ class SimStore:
             raise ValueError(f"{kind!r} is no kind of entry")
         known = saved.entries[run.id]
         entries = (*known, Entry(len(known) + 1, self._now(), EntryKind(kind), step, "", detail))
-        event = run_ended(run, self._now(), Trigger.COMMAND) if run.ended else None
+        outcome = kind == "outcome"
+        made = run_events(run, self._now(), Trigger.COMMAND, outcome=outcome, number=len(entries))
         self._commit(
             f"{kind} {step} {detail if kind != 'intent' else ''}",
             replace(
@@ -73,7 +74,7 @@ class SimStore:
                 runs={**saved.runs, run.id: run},
                 entries={**saved.entries, run.id: entries},
                 slots={**saved.slots, **(slots or {})},
-                events=saved.events if event is None else {**saved.events, event.id: event},
+                events={**saved.events, **{event.id: event for event in made}},
             ),
         )
         if kind == "intent":

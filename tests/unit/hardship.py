@@ -20,7 +20,7 @@ from nself_deploy.core.plan import Kind, Plan, Step
 from nself_deploy.errors import NselfError
 
 NOBODY = 65534
-LIMIT_S = 30.0
+LIMIT_S = 120.0
 """No child may need longer."""
 
 _NEW_MOUNTS, _PRIVATE_RECURSIVE = 0x00020000, (1 << 18) | (1 << 14)

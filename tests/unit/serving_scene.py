@@ -28,7 +28,7 @@ from nself_deploy.core.remembered import KEY, Remembered
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
 from tests.unit.plans import a_project, a_release
 
-LIMIT_S = 60.0
+LIMIT_S = 240.0
 PROGRAM = (sys.executable, "-m", "nself_deploy.cli.main", "deploy", "serve")
 DEPLOYED = "2026-11-27T02:00:00.000Z"
 MOVED = "2026-11-27T02:01:00.000Z"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nself_deploy.core import audit
 from nself_deploy.core.audit import Anchor, AuditEvent, Head, Record, Trigger
-from nself_deploy.core.machine import Done, Event, Failed, Failure, Interrupt, Run, advance
+from nself_deploy.core.machine import Done, Event, Failed, Failure, Interrupt, Park, Parking, Run, advance
 from tests.unit.hardship import a_run
 
 TEXTS = st.text(st.characters(), max_size=30)
@@ -162,6 +162,35 @@ def ended(event: Event) -> Run:
     while not run.ended:
         run, _ = advance(run, Done())
     return run
+
+
+def test_a_run_that_a_person_aborts_is_two_events_with_its_end() -> None:
+    done, stopped = ended(Done()), ended(Interrupt("aborted by ann", by="ann"))
+    finished = msgspec.structs.replace(done, aborted_by="ann")
+    now = "2026-11-22T21:00:02.500Z"
+
+    def told(run: Run) -> list[tuple[str, str]]:
+        made = audit.run_events(run, now, Trigger.COMMAND, outcome=True, number=9)
+        assert made == audit.run_events(run, now, Trigger.COMMAND, outcome=True, number=9)
+        assert len({event.id for event in made}) == len(made)
+        return [(event.event_type, event.outcome) for event in made]
+
+    assert told(done) == [("deploy", "done")]
+    assert told(stopped) == [("abort", "done"), ("deploy", "interrupted")]
+    assert told(finished) == [("abort", "refused"), ("deploy", "done")]
+
+
+def test_each_pause_is_one_event_when_it_begins() -> None:
+    run = a_run()
+    parked, effects = advance(run, Park(Parking("paused by ann", evidence=("12 of 12",))))
+
+    def told(run: Run, number: int, *, outcome: bool = True) -> list[tuple[str, str, str]]:
+        made = audit.run_events(run, "2026-11-22T21:00:02Z", Trigger.COMMAND, outcome=outcome, number=number)
+        return [(event.event_type, event.reason, event.id) for event in made]
+
+    assert effects == () and told(run, 3) == []
+    assert told(parked, 4) == [("pause", "paused by ann", "run-1-pause-4")]
+    assert told(parked, 5, outcome=False) == []
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,9 @@ def test_an_interrupted_run_of_an_earlier_version_is_put_right(file: Path, tmp_p
                 continue
 
             assert journal.unfinished() is None and journal.history() == [ended]
-            assert [e.metadata["run"] for e in journal.events()] == [run.id]
+            aborted = ["abort"] if wish is Wish.ABORT else []
+            assert [e.event_type for e in reversed(journal.events())] == [*aborted, run.plan.kind.value]
+            assert {e.metadata["run"] for e in journal.events()} == {run.id}
             assert journal.slots() and journal.addresses() and len(journal.releases()) == 3
         check_end(run, ended, effects, split, finish=decision.finish)
     assert file.read_text() == before

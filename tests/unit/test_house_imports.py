@@ -30,7 +30,7 @@ print(json.dumps([status, sorted(sys.modules)]), file=sys.stderr)
 def fresh(code: str, *words: str, cwd: Path) -> list[object]:
     """Run code in a fresh interpreter; the JSON in its last line on stderr."""
     done = subprocess.run(
-        [sys.executable, "-c", code, *words], cwd=cwd, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code, *words], cwd=cwd, capture_output=True, text=True, timeout=300, check=True
     )
     answer = json.loads(done.stderr.splitlines()[-1])
     assert isinstance(answer, list)
@@ -49,6 +49,7 @@ def fresh(code: str, *words: str, cwd: Path) -> list[object]:
         ("deploy --bogus", 1, ENGINE | PARSERS),
         ("deploy history", 0, ENGINE | {"crossplane"}),
         ("deploy history --json", 0, ENGINE | {"crossplane"}),
+        ("deploy history --releases", 0, ENGINE | {"crossplane"}),
         ("deploy audit --help", 0, ENGINE | PARSERS),
         ("deploy audit init --sql", 0, ENGINE | PARSERS),
         ("deploy audit status", 0, ENGINE | {"crossplane"}),
@@ -145,7 +146,7 @@ def lint(directory: Path) -> tuple[int, dict[str, str]]:
     """Check the contracts on the copy of the package in `directory`: exit status, and contract -> KEPT or BROKEN."""
     program = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run(
-        [program, "--no-cache"], cwd=directory, capture_output=True, text=True, timeout=120, check=False
+        [program, "--no-cache"], cwd=directory, capture_output=True, text=True, timeout=300, check=False
     )
     lines = [
         (line.rpartition(" ")[0], line.rpartition(" ")[2])

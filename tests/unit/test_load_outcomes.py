@@ -11,6 +11,7 @@ import pytest
 
 from tests.load import Kind, Limits, Load, LoadMix, Outcome, Report, Stream
 from tests.load.badserver import BadServer
+from tests.unit.patience import patiently
 
 QUICK = Limits(duration_s=20, requests=30)
 
@@ -25,7 +26,7 @@ def run(stream: Stream, limits: Limits = QUICK, **mix: object) -> tuple[Report, 
         ):
             return await load.wait(), server.did, server
 
-    return asyncio.run(scenario())
+    return patiently(scenario())
 
 
 MISDEEDS = {
@@ -118,7 +119,7 @@ def test_an_upload_takes_its_time_and_an_early_refusal_is_seen() -> None:
     early, did, _ = run(Stream(Kind.UPLOAD, "/too-large", clients=1, over_s=5), replace(QUICK, requests=2))
 
     assert slow.failed == 0
-    assert slow.latency_ms(0) >= 500
+    assert slow.latency_ms(0) == pytest.approx(500, abs=1)
     assert early.outcomes == {"bad_status": 2}
     assert did["too-large"] == 2
     assert all("413" in f.detail and f.took_s < 4 for f in early.failures)
@@ -138,7 +139,7 @@ def test_a_slow_reader_reads_slowly() -> None:
     report, _, _ = run(stream, replace(QUICK, requests=1))
 
     assert report.failed == 0
-    assert 600 < report.latency_ms(1) < 10_000
+    assert 600 < report.latency_ms(1) < 1100
 
 
 def test_expected_text_is_looked_for() -> None:
@@ -180,7 +181,7 @@ def test_nobody_listening_is_refused() -> None:
 
     with socket.socket() as held:  # bound, never listening: nobody else can take the port
         held.bind(("127.0.0.1", 0))
-        report = asyncio.run(scenario(held.getsockname()[1]))
+        report = patiently(scenario(held.getsockname()[1]))
 
     assert report.outcomes == {"refused": 3}
     assert report.per_release == {}
@@ -198,7 +199,7 @@ def test_a_connection_that_is_never_accepted_times_out() -> None:
         for filler in (first, second):
             filler.setblocking(False)
             filler.connect_ex(deaf.getsockname())
-        report = asyncio.run(scenario(deaf.getsockname()[1]))
+        report = patiently(scenario(deaf.getsockname()[1]))
 
     assert report.outcomes == {"timeout": 2}
 
@@ -208,29 +209,28 @@ def test_a_rate_that_the_server_cannot_take_is_reported_and_not_lowered() -> Non
     stream = Stream(Kind.GET, "/slow?seconds=0.1", share=1)
     report, _, server = run(stream, limits, rate=200)
 
-    assert report.paced.due >= 190
+    assert 199 <= report.paced.due <= 201
     assert report.paced.started + report.outcomes[Outcome.NOT_SENT] == report.paced.due == report.requests
-    assert report.outcomes["ok"] == server.requests == report.paced.started < 60
+    assert report.outcomes["ok"] == server.requests == report.paced.started < 50
     assert report.failed == report.outcomes[Outcome.NOT_SENT] > 100
-    assert report.paced.late_max_ms > 50
+    assert 150 < report.paced.late_max_ms < 250
 
 
 def test_late_answers_do_not_lower_the_rate_and_the_wait_is_part_of_the_latency() -> None:
     report, _, server = run(Stream(Kind.GET, "/slow?seconds=0.2", share=1), Limits(duration_s=1), rate=200)
 
     assert report.failed == 0
-    assert 190 <= server.requests == report.requests <= 205
-    assert 195 <= report.latency_ms(0.5) <= 2000
+    assert 199 <= server.requests == report.requests <= 201
+    assert report.latency_ms(0.5) == pytest.approx(200, abs=10)
 
 
 def test_keep_alive_stays_keep_alive_when_the_server_gets_slow() -> None:
     stream = Stream(Kind.GET, "/slow?seconds=0.1", share=1, connections=2)
-    at_once = 40
-    report, _, server = run(stream, Limits(duration_s=1, in_flight=at_once), rate=200)
+    report, _, server = run(stream, Limits(duration_s=1, in_flight=40), rate=200)
 
     assert report.failed == 0
-    assert server.requests >= 195
-    assert 15 <= server.connections <= at_once
+    assert 199 <= server.requests <= 201
+    assert 15 <= server.connections <= 25
 
 
 def test_streams_share_the_rate_as_configured() -> None:
@@ -243,12 +243,12 @@ def test_streams_share_the_rate_as_configured() -> None:
         async with BadServer() as server, Load(LoadMix(streams, 400, Limits(duration_s=0.7)), server.url) as load:
             return await load.wait()
 
-    report = asyncio.run(scenario())
+    report = patiently(scenario())
 
     assert report.failed == 0
     assert report.stopped_because == "duration"
     assert report.per_kind["three"].requests == pytest.approx(3 * report.per_kind["one"].requests, abs=3)
-    assert report.per_kind["closed"].requests > 5  # as many as its thinking and the machine allow
+    assert report.per_kind["closed"].requests == pytest.approx(70, abs=2)
     assert report.paced.rate == pytest.approx(400, rel=0.05)
 
 
@@ -270,4 +270,4 @@ def test_giving_up_leaves_nothing_behind() -> None:
                     await asyncio.sleep(0)
             return len(asyncio.all_tasks()) - 1 - len(server._peers)
 
-    assert asyncio.run(scenario()) == 0
+    assert patiently(scenario()) == 0

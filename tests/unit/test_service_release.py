@@ -68,17 +68,19 @@ def test_a_version_that_was_rolled_back_from_is_the_last_choice() -> None:
 
 
 def test_a_release_that_differs_in_nothing_else_is_taken_as_it_is() -> None:
-    assert with_service(RELEASES["r4"], RELEASES["r3"], "web", NOW, "ann") == RELEASES["r3"]
+    assert with_service(RELEASES["r4"], RELEASES["r3"], "web", NOW, ("ann", "here")) == RELEASES["r3"]
 
 
 def test_else_a_new_one_has_that_service_of_the_old_and_all_others_of_the_live_one() -> None:
     live, old = RELEASES["r4"], RELEASES["r2"]
-    made = with_service(live, old, "api", NOW, "ann")
+    made = with_service(live, old, "api", NOW, ("ann", "here"))
 
     assert version_of(made, "api") == version_of(old, "api") != version_of(live, "api")
     assert all(version_of(made, name) == version_of(live, name) for name in live.services if name != "api")
-    assert made.id not in RELEASES and made.created_by == "ann" and made.routes == live.routes
-    assert with_service(live, old, "api", "2027-01-01T00:00:00Z", "bob").fingerprint == made.fingerprint
+    assert (
+        made.id not in RELEASES and (made.created_by, made.created_on) == ("ann", "here") and made.routes == live.routes
+    )
+    assert with_service(live, old, "api", "2027-01-01T00:00:00Z", ("bob", "there")).fingerprint == made.fingerprint
 
 
 @pytest.mark.parametrize("change", [{"replicas": 3}, {"config": {"environment": {"A": "1"}}}])

@@ -16,6 +16,7 @@ from nself_deploy.adapters import web_server
 from nself_deploy.adapters.web_server import Address, WebServer, address_of, tls_context
 from nself_deploy.core.web import Answer, Asked, Problem
 from nself_deploy.errors import ConfigError, InfrastructureError, UsageError
+from tests.unit.patience import patient
 
 HERE = Address("127.0.0.1", 0)
 HEAD = b"POST /echo HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer abc\r\n"
@@ -67,6 +68,7 @@ async def a_site(tls: ssl.SSLContext | None = None) -> AsyncIterator[Site]:
         await site.server.stop()
 
 
+@patient
 async def test_what_is_asked_arrives_and_one_connection_is_one_request() -> None:
     async with a_site() as site:
         request = HEAD + b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
@@ -79,6 +81,7 @@ async def test_what_is_asked_arrives_and_one_connection_is_one_request() -> None
         assert asked.authorization == ("Bearer abc",) and asked.content_type == "application/json"
 
 
+@patient
 async def test_a_body_in_chunks_is_bounded_as_well() -> None:
     async with a_site() as site:
         chunked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -101,6 +104,7 @@ async def test_a_body_in_chunks_is_bounded_as_well() -> None:
         b"GET / HTTP/1.1\r\nHost: here\r\nA b: c\r\n\r\n",
     ],
 )
+@patient
 async def test_what_is_no_http_or_has_too_large_a_head_gets_json(
     words: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,6 +116,7 @@ async def test_what_is_no_http_or_has_too_large_a_head_gets_json(
     assert capfd.readouterr() == ("", "")
 
 
+@patient
 async def test_who_says_nothing_or_only_half_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web_server, "HEAD_S", 0.2)
     monkeypatch.setattr(web_server, "BODY_S", 0.2)
@@ -122,6 +127,7 @@ async def test_who_says_nothing_or_only_half_is_not_waited_for(monkeypatch: pyte
         assert status == 408 and "was not sent within" in json.loads(body)["what"]
 
 
+@patient
 async def test_an_answer_may_take_longer_than_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web_server, "HEAD_S", 0.1)
     async with a_site() as site:
@@ -134,6 +140,7 @@ async def test_an_answer_may_take_longer_than_the_question(monkeypatch: pytest.M
         assert (await waiting)[0] == 200
 
 
+@patient
 async def test_connections_beyond_the_limit_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web_server, "CONNECTIONS", 3)
     async with a_site() as site:
@@ -148,6 +155,7 @@ async def test_connections_beyond_the_limit_are_turned_away(monkeypatch: pytest.
         assert (await site.says(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"))[0] == 200
 
 
+@patient
 async def test_a_bug_is_told_here_and_not_there() -> None:
     async with a_site() as site:
         status, _, body = await site.says(b"GET /bug HTTP/1.1\r\nHost: here\r\n\r\n")
@@ -155,6 +163,7 @@ async def test_a_bug_is_told_here_and_not_there() -> None:
         assert status == 500 and b"secret" not in body and len(site.bugs) == 1
 
 
+@patient
 async def test_an_answer_that_is_under_way_is_sent_before_it_stops() -> None:
     async with a_site() as site:
         waiting = asyncio.ensure_future(site.says(b"GET /wait HTTP/1.1\r\nHost: here\r\n\r\n"))
@@ -174,10 +183,11 @@ def a_certificate(place: Path) -> tuple[str, str]:
     cert, key = str(place / "cert.pem"), str(place / "key.pem")
     words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=here"]
     words += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", cert, "-keyout", key]
-    subprocess.run(words, check=True, capture_output=True, timeout=60)
+    subprocess.run(words, check=True, capture_output=True, timeout=300)
     return cert, key
 
 
+@patient
 async def test_https(tmp_path: Path) -> None:
     cert, key = a_certificate(tmp_path)
     async with a_site(tls_context(cert, key)) as site:
@@ -188,6 +198,7 @@ async def test_https(tmp_path: Path) -> None:
         tls_context(key, cert)
 
 
+@patient
 async def test_a_port_that_is_taken() -> None:
     async with a_site() as site:
         with pytest.raises(InfrastructureError, match="in use"):

@@ -20,7 +20,7 @@ import msgspec
 from nself_deploy.adapters.durable_files import ensure_nself_dir
 from nself_deploy.adapters.journal_audit import AuditTrail
 from nself_deploy.adapters.journal_schema import RESTORE, identity, mapped, open_database
-from nself_deploy.core.audit import AuditEvent, Trigger, run_ended
+from nself_deploy.core.audit import AuditEvent, Trigger, run_events
 from nself_deploy.core.journal_records import Entry, EntryKind, RunState, state_of
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Release, Slot
@@ -210,9 +210,10 @@ class Journal:
                 *(run.id, seq, self._now(), kind.value, step, effect, detail),
             )
             self.set_slots(slots or {})
-            if run.ended:
-                trigger = Trigger.COMMAND if run.id in self._begun else Trigger.RECOVERY
-                self.audit.add(run_ended(run, self._now(), trigger))
+            trigger = Trigger.COMMAND if run.id in self._begun else Trigger.RECOVERY
+            outcome = kind is EntryKind.OUTCOME
+            for event in run_events(run, self._now(), trigger, outcome=outcome, number=int(seq)):
+                self.audit.add(event)
         return int(seq)
 
     def finish(self, run: Run, slots: Mapping[Slot, SlotRecord] | None = None) -> None:

@@ -66,12 +66,12 @@ async def _release(world: World) -> Release:
         note = " (will be built)" if service.builds else "" if found else " (will be pulled)"
         images[service.name] = PinnedImage(found.id if found else UNKNOWN, ref + note)
     commit, dirty = world.git
-    return make_release(
+    made = make_release(
         world.project,
         images,
         now=world.clock.now(),
         git=GitInfo(commit, dirty) if commit else None,
         user=world.user,
         file_hashes=world.files.file_hashes(world.project),
-        migrations=await world.migrations(),
     )
+    return msgspec.structs.replace(made, migrations=await world.migrations())

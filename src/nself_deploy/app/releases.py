@@ -6,6 +6,8 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 
+import msgspec
+
 from nself_deploy.app.lifecycle import plain_containers
 from nself_deploy.app.world import World
 from nself_deploy.core.migration import Migrations
@@ -47,19 +49,17 @@ def _named(world: World, services: Sequence[str], key: str) -> Iterator[None]:
 async def save(world: World, images: dict[str, PinnedImage], migrations: Migrations | None = None) -> Release:
     """The release of the project with these images: a known one when nothing differs, else a new record."""
     commit, dirty = world.git
-    release = make_release(
+    made = make_release(
         world.project,
         images,
         now=world.clock.now(),
         git=GitInfo(commit, dirty) if commit else None,
         user=world.user,
         file_hashes=world.files.file_hashes(world.project),
-        migrations=migrations,
     )
-    known = world.store.release_by_fingerprint(release.fingerprint)
-    if known is not None:
-        release = known
-    else:
+    release = world.store.release_by_fingerprint(made.fingerprint)
+    if release is None:
+        release = msgspec.structs.replace(made, created_on=world.host, settings=world.settings, migrations=migrations)
         world.store.save_release(release)
     for name, image in images.items():
         await world.engine.tag(image.id, image_tag(world.project.name, name, release.id))

@@ -85,10 +85,10 @@ class Runner:
             if not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-                return machine.Interrupt("interrupted by a person", time.monotonic() - start)
+                return self._stopped(run, start)
             detail = task.result()
             if stoppable and stop.done():
-                return machine.Interrupt("interrupted by a person", time.monotonic() - start)
+                return self._stopped(run, start)
             return machine.Done(time.monotonic() - start, detail)
         except Parked as error:
             return machine.Park(parking_of(error), time.monotonic() - start)
@@ -96,6 +96,11 @@ class Runner:
             return machine.Failed(failure_of(error), time.monotonic() - start)
         finally:
             stop.cancel()
+
+    def _stopped(self, run: Run, start: float) -> Event:
+        by = self._world.store.meta(request_key(run))
+        reason = f"aborted by {by}" if by else "interrupted by a person"
+        return machine.Interrupt(reason, time.monotonic() - start, by)
 
     async def _insist(self, effect: Effect, run: Run) -> str:
         """An effect of a run that can't turn back any more is tried again: a lost answer says nothing of the effect."""

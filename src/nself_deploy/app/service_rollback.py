@@ -71,7 +71,7 @@ def look(world: World, request: Request) -> Found | None:
     if prior is None:
         return None
     version, now = version_of(prior, request.service), world.clock.now()
-    to = prior if request.whole else with_service(live, prior, request.service, now, world.user)
+    to = prior if request.whole else with_service(live, prior, request.service, now, (world.user, world.host))
     to = world.store.release_by_fingerprint(to.fingerprint) or to
     return Found(live, to, version_of(live, request.service), version, _since(world, request.service, version, runs))
 

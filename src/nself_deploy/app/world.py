@@ -24,7 +24,7 @@ from nself_deploy.core.document import StepLine
 from nself_deploy.core.journal_records import Entry
 from nself_deploy.core.machine import Run
 from nself_deploy.core.migration import Migrations
-from nself_deploy.core.model import Project, Release, Slot
+from nself_deploy.core.model import Project, Release, Setting, Slot
 from nself_deploy.core.retention import KEEP
 from nself_deploy.core.routing import TreeSpec
 from nself_deploy.core.slot_records import SlotRecord
@@ -177,6 +177,10 @@ class World:
     """What the router's files need beside the upstreams; makes the secret at the first call."""
     user: str
     git: tuple[str, bool]
+    host: str = ""
+    """This machine's name."""
+    settings: tuple[Setting, ...] = ()
+    """What this command works with."""
     watcher: Watcher = field(default=lambda line: None)
     progress: Callable[[str], None] = field(default=lambda line: None)
     note: Callable[[str], None] = field(default=lambda line: None)

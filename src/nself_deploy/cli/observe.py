@@ -41,17 +41,23 @@ def status(as_json: bool, directory: str) -> int:
 
 @click.command(short_help="Deploys and rollbacks, newest first.")
 @click.option("--limit", default=20, metavar="N", type=click.IntRange(1, 1000), help="How many [20].")
+@click.option("--releases", is_flag=True, help="The releases that are kept, in place of what was done with them.")
 @common
-def history(limit: int, as_json: bool, directory: str) -> int:
-    """Deploys and rollbacks, newest first: when, what, how it ended, and which release it was about."""
-    from nself_deploy import wiring
-    from nself_deploy.app import inspect
-    from nself_deploy.cli.output import Lines, print_json
-    from nself_deploy.cli.showing import show_history
+def history(limit: int, releases: bool, as_json: bool, directory: str) -> int:
+    """Deploys and rollbacks, newest first: when, what, how it ended, and which release it was about.
 
-    found = inspect.history(wiring.open_store(directory), limit)
-    if as_json:
-        print_json(found)
-    else:
-        show_history(found, Lines(sys.stdout))
+    With --releases: what can be gone back to (rollback --to), who made it and where, of which commit and images.
+    """
+    from nself_deploy import wiring
+    from nself_deploy.app import inspect, release_list
+    from nself_deploy.cli.output import Lines, print_json
+    from nself_deploy.cli.showing import show_history, show_releases
+
+    store, lines = wiring.open_store(directory), Lines(sys.stdout)
+    if releases:
+        kept = release_list.release_list(store, limit)
+        print_json(kept) if as_json else show_releases(kept, lines)
+        return 0
+    found = inspect.history(store, limit)
+    print_json(found) if as_json else show_history(found, lines)
     return 0

@@ -123,7 +123,7 @@ def plan(target: str | None, force_migration: bool, as_json: bool, directory: st
 
 @click.command(short_help="Go back to the previous release; at once while it is warm.")
 @click.argument("target", required=False)
-@click.option("--to", default="", metavar="RELEASE", help="An older release than the previous one (see history).")
+@click.option("--to", default="", metavar="RELEASE", help="An older release (see history --releases).")
 @click.option("-y", "--yes", "--force", "yes", is_flag=True, help="Don't ask, also not for prod.")
 @force_migration_option
 @deploy_options

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from nself_deploy.app.inspect import CanaryStatus, RecoveryStatus, RunStatus, SlotStatus, Status
+from nself_deploy.app.release_list import ReleaseStatus
 from nself_deploy.app.replaying import Replay, RunReplay
 from nself_deploy.cli.output import Lines, printable
 from nself_deploy.core import forecast_words
@@ -89,6 +90,21 @@ def show_history(runs: list[RunStatus], lines: Lines) -> None:
         lines.note(_run(run))
     if not runs:
         lines.note("Nothing was deployed yet.")
+
+
+def show_releases(releases: list[ReleaseStatus], lines: Lines) -> None:
+    """One line for each, and its images below."""
+    for release in releases:
+        place = f"{release.role} in {release.slot}" if release.role else "kept"
+        host = f"@{release.created_on}" if release.created_on else ""
+        dirty = " with changes" if release.git_dirty else ""
+        commit = f"  commit {release.git_commit[:12]}{dirty}" if release.git_commit else ""
+        lines.note(f"{release.id}  {place:<16}  {printable(f'{release.created_by}{host}')}{commit}")
+        lines.list(f"{name}: {printable(image.ref)}  {image.id[:19]}" for name, image in sorted(release.images.items()))
+        if release.migrations:
+            lines.list([f"migrations: {len(release.migrations)}, up to {printable(release.migrations[-1])}"])
+    if not releases:
+        lines.note("There is no release yet.")
 
 
 def show_events(events: list[AuditEvent], lines: Lines) -> None:

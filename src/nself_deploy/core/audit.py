@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from nself_deploy.core.machine import Outcome, Run
+from nself_deploy.core.machine import Outcome, Parking, Phase, Run
 from nself_deploy.core.times import seconds_between
 
 NOTHING_BEFORE = "0" * 64
@@ -34,6 +34,10 @@ PROMOTION = "promote"
 """Type of the event that a person moved a canary on."""
 MIGRATION_OVERRIDE = "migration-override"
 """Type of the event that somebody went on with migrations that break a release."""
+PAUSE = "pause"
+"""Type of the event that a run began to wait for a person."""
+ABORT = "abort"
+"""Type of the event that a person asked to turn a run back, told with the run's end."""
 
 
 class Trigger(StrEnum):
@@ -171,6 +175,57 @@ def migrations_overridden(run: Run) -> AuditEvent | None:
             "breaks": list(plan.override),
         },
         id=f"{run.id}-{MIGRATION_OVERRIDE}",
+    )
+
+
+def run_events(run: Run, now: str, trigger: Trigger, *, outcome: bool, number: int) -> tuple[AuditEvent, ...]:
+    """What belongs into the trail with one entry of a run's journal; made twice, they have the same ids.
+
+    Args:
+        run: as it is with the entry.
+        now: UTC, RFC 3339.
+        trigger: what ends it, if it has ended.
+        outcome: whether the entry tells how an effect ended.
+        number: of the entry.
+    """
+    if run.ended:
+        end = run_ended(run, now, trigger)
+        return (_aborted(run), end) if run.aborted_by else (end,)
+    if outcome and run.phase is Phase.PARKED and run.parking is not None:
+        return (_parked(run, run.parking, f"{run.id}-{PAUSE}-{number}"),)
+    return ()
+
+
+def _parked(run: Run, parking: Parking, id_: str) -> AuditEvent:
+    return AuditEvent(
+        event_type=PAUSE,
+        environment=run.plan.target,
+        outcome="done",
+        service=run.plan.cause.service,
+        reason=parking.reason,
+        prior_version=run.plan.previous_release,
+        metadata={
+            "run": run.id,
+            "release": run.plan.release,
+            "percent": run.percent,
+            "verdict": parking.verdict,
+            "evidence": list(parking.evidence),
+        },
+        id=id_,
+    )
+
+
+def _aborted(run: Run) -> AuditEvent:
+    refused = run.outcome is Outcome.DONE
+    return AuditEvent(
+        event_type=ABORT,
+        environment=run.plan.target,
+        outcome="refused" if refused else "done",
+        service=run.plan.cause.service,
+        reason="it had proved itself under traffic already, so it was finished" if refused else "",
+        prior_version=run.plan.previous_release,
+        metadata={"run": run.id, "release": run.plan.release, "by": run.aborted_by},
+        id=f"{run.id}-{ABORT}",
     )
 
 

@@ -11,6 +11,7 @@ The effects returned must be journalled as intents before they are performed; th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 
 import msgspec
@@ -21,6 +22,7 @@ from nself_deploy.core.pauses import Expiry
 from nself_deploy.core.plan import Plan, Step
 from nself_deploy.errors import Exit
 
+_Which = Callable[["StepState"], bool]
 PROCESS_ENDED = "the process that ran it ended"
 
 
@@ -104,6 +106,8 @@ class Run(msgspec.Struct, frozen=True):
     """While it is parked, or about to be."""
     paused: tuple[str, ...] = ()
     """Steps at which it made its planned pause; each is made once."""
+    aborted_by: str = ""
+    """The person who asked to turn it back, if somebody did."""
 
     @property
     def waits(self) -> bool:
@@ -174,10 +178,11 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 
 
 class Interrupt(msgspec.Struct, frozen=True, tag=True):
-    """A person asks to stop; the effect under way was cancelled."""
+    """A person asks to stop, `by` a command of its own or with a signal; the effect under way was cancelled."""
 
     reason: str = "interrupted"
     seconds: float = 0.0
+    by: str = ""
 
 
 class Park(msgspec.Struct, frozen=True, tag=True):
@@ -223,8 +228,8 @@ def advance(run: Run, event: Event) -> tuple[Run, tuple[Effect, ...]]:
             return _done(run, seconds, detail)
         case Failed(failure, seconds):
             return _failed(run, failure, seconds)
-        case Interrupt(reason, seconds):
-            return _interrupted(run, reason, seconds)
+        case Interrupt():
+            return _interrupted(run, event)
         case Park(parking, seconds):
             return _park(run, parking, seconds)
         case Resumed():
@@ -267,12 +272,13 @@ def _failed(run: Run, failure: Failure, seconds: float) -> tuple[Run, tuple[Effe
     return _turn_back(msgspec.structs.replace(run, failure=failure, outcome=Outcome.FAILED))
 
 
-def _interrupted(run: Run, reason: str, seconds: float) -> tuple[Run, tuple[Effect, ...]]:
+def _interrupted(run: Run, event: Interrupt) -> tuple[Run, tuple[Effect, ...]]:
     step = run.current()
     if run.phase is not Phase.FORWARD or run.committed or step is None:
         return _enter(run)
-    run = _mark(run, step.key, StepStatus.FAILED, seconds, reason)
-    failure = Failure(reason, exit_status=int(Exit.INTERRUPTED))
+    run = _mark(run, step.key, StepStatus.FAILED, event.seconds, event.reason)
+    run = msgspec.structs.replace(run, aborted_by=event.by)
+    failure = Failure(event.reason, exit_status=int(Exit.INTERRUPTED))
     return _turn_back(msgspec.structs.replace(run, failure=failure, outcome=Outcome.INTERRUPTED))
 
 
@@ -299,6 +305,7 @@ def _go_on(run: Run) -> Run:
 
 
 def _resumed(run: Run, event: Resumed) -> tuple[Run, tuple[Effect, ...]]:
+    run = msgspec.structs.replace(run, aborted_by=event.aborted_by or run.aborted_by)
     if run.committed:
         return _enter(_proved_anew(run) if event.again else _past_proof(run))
     if run.phase is Phase.UNDO or (run.phase is Phase.PARKING and not event.aborted_by):
@@ -327,12 +334,7 @@ def _back_to_proof(run: Run) -> Run:
     be taken back before it is removed.
     """
     again = [n for n, step in enumerate(run.plan.steps[: run.position + 1]) if step.again]
-    steps = tuple(
-        msgspec.structs.replace(s, status=StepStatus.FAILED, detail=PROCESS_ENDED)
-        if s.status is StepStatus.RUNNING
-        else s
-        for s in run.steps
-    )
+    steps = _changed(run, StepStatus.FAILED, lambda s: s.status is StepStatus.RUNNING, PROCESS_ENDED)
     return msgspec.structs.replace(run, position=min([run.position, *again]), steps=steps)
 
 
@@ -345,9 +347,7 @@ def _proved_anew(run: Run) -> Run:
 
     after = _commit_at(run) + 1
     again = {step.key for n, step in enumerate(run.plan.steps) if n >= after or brings(step)}
-    steps = tuple(
-        msgspec.structs.replace(s, status=StepStatus.PENDING, detail="") if s.key in again else s for s in run.steps
-    )
+    steps = _changed(run, StepStatus.PENDING, lambda s: s.key in again)
     return msgspec.structs.replace(run, position=0, steps=steps)
 
 
@@ -355,12 +355,7 @@ def _past_proof(run: Run) -> Run:
     """Where a committed run goes on: after what committed it, also when proving it anew failed or was cut short."""
     after = _commit_at(run) + 1
     before = {step.key for step in run.plan.steps[:after]}
-    steps = tuple(
-        msgspec.structs.replace(s, status=StepStatus.DONE, detail="")
-        if s.key in before and s.status is not StepStatus.DONE
-        else s
-        for s in run.steps
-    )
+    steps = _changed(run, StepStatus.DONE, lambda s: s.key in before and s.status is not StepStatus.DONE)
     return msgspec.structs.replace(run, position=max(run.position, after), steps=steps)
 
 
@@ -388,6 +383,11 @@ def _turn_back(run: Run) -> tuple[Run, tuple[Effect, ...]]:
 def _end(run: Run) -> Run:
     outcome = Outcome.DONE if run.phase is Phase.FORWARD else run.outcome or Outcome.FAILED
     return msgspec.structs.replace(run, phase=Phase.ENDED, outcome=outcome)
+
+
+def _changed(run: Run, status: StepStatus, which: _Which, detail: str = "") -> tuple[StepState, ...]:
+    """Its steps, some of them in another status."""
+    return tuple(msgspec.structs.replace(s, status=status, detail=detail) if which(s) else s for s in run.steps)
 
 
 def _mark(run: Run, key: str, status: StepStatus, seconds: float = 0.0, detail: str = "") -> Run:

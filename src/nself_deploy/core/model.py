@@ -237,6 +237,14 @@ class PinnedImage(msgspec.Struct, frozen=True):
     built: bool = False
 
 
+class Setting(msgspec.Struct, frozen=True):
+    """One effective value, for people: `health_timeout 30s (default)`."""
+
+    name: str
+    value: str
+    origin: str
+
+
 class Release(msgspec.Struct, frozen=True):
     """One immutable version of the project's app and job services; from this record alone it can be started again."""
 
@@ -256,6 +264,10 @@ class Release(msgspec.Struct, frozen=True):
     git_commit: str = ""
     git_dirty: bool = False
     created_by: str = ""
+    created_on: str = ""
+    """Name of the machine that it was made on."""
+    settings: tuple[Setting, ...] = ()
+    """What the deploy that made it worked with."""
     migrations: Migrations | None = None
     """The files of `migrations`, when it was made; None: it is not on record which ones it contains."""
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from nself_deploy.core.migration import Migrations
 from nself_deploy.core.model import PinnedImage, Project, Release, Role, Route, Service
 from nself_deploy.errors import ImageError
 
@@ -51,7 +50,6 @@ def make_release(
     git: GitInfo | None = None,
     user: str = "",
     file_hashes: Mapping[str, str] | None = None,
-    migrations: Migrations | None = None,
 ) -> Release:
     """The release of a project's app and job services with exactly these images.
 
@@ -62,7 +60,6 @@ def make_release(
         git: the commit that the project is at, if it is in a repository.
         user: who makes it.
         file_hashes: path -> sha256 of the files of `files_of`; a changed file makes another release.
-        migrations: those that it contains; they alone make no other release.
 
     Raises:
         ImageError: a service has no image in `images`.
@@ -78,20 +75,30 @@ def make_release(
     configs = _of(project.configs, (n for s in services.values() for n in _sources(s.config, "configs")))
     routes = tuple(sorted(r for r in project.routes if r.service in services))
     files = {p: (file_hashes or {}).get(p, "") for p in _files(services.values(), secrets, configs)}
-    shared = {"networks": networks, "volumes": volumes, "secrets": secrets, "configs": configs}
-    print_ = fingerprint(services, used, routes=routes, file_hashes=files, **shared)
+    print_ = fingerprint(
+        services,
+        used,
+        networks=networks,
+        volumes=volumes,
+        secrets=secrets,
+        configs=configs,
+        routes=routes,
+        file_hashes=files,
+    )
     return Release(
         id=release_id(now, print_),
         fingerprint=print_,
         created_at=now,
         services=services,
         images=used,
-        **shared,
+        networks=networks,
+        volumes=volumes,
+        secrets=secrets,
+        configs=configs,
         routes=routes,
         git_commit=git.commit if git else "",
         git_dirty=git.dirty if git else False,
         created_by=user,
-        migrations=migrations,
     )
 
 

@@ -60,7 +60,7 @@ def prior_release(
     return bad
 
 
-def with_service(live: Release, prior: Release, service: str, now: str, user: str) -> Release:
+def with_service(live: Release, prior: Release, service: str, now: str, maker: tuple[str, str]) -> Release:
     """The live release, with one service as the prior one has it: the prior one itself if nothing else differs.
 
     Args:
@@ -68,7 +68,7 @@ def with_service(live: Release, prior: Release, service: str, now: str, user: st
         prior: has the service as it shall be.
         service: the Compose service.
         now: UTC, RFC 3339.
-        user: who makes it.
+        maker: who makes it, and the machine's name.
     """
     names = {*live.services, *prior.services} - {service}
     if all(version_of(live, name) == version_of(prior, name) for name in names):
@@ -89,7 +89,9 @@ def with_service(live: Release, prior: Release, service: str, now: str, user: st
         routes=tuple(sorted(routes)),
         git_commit=live.git_commit,
         git_dirty=True,
-        created_by=user,
+        created_by=maker[0],
+        created_on=maker[1],
+        settings=live.settings,
         migrations=prior.migrations,  # what its code knows: with less, a check of it would find nothing
         **resources,
     )

@@ -15,7 +15,7 @@ import msgspec
 
 from nself_deploy.core.durations import Duration, format_duration, parse_duration
 from nself_deploy.core.extension import ProjectKeys, SplitBy, bounds, check_sticky, check_subnet_pool
-from nself_deploy.core.model import Strategy
+from nself_deploy.core.model import Setting, Strategy
 from nself_deploy.core.pauses import Then
 from nself_deploy.errors import UsageError
 
@@ -51,14 +51,6 @@ TARGETS = {"production": "prod"}
 
 KNOWN_TARGETS = ("local", "staging", "prod")
 """What can be deployed to."""
-
-
-class Setting(msgspec.Struct, frozen=True):
-    """One effective value, for people: `health_timeout 30s (default)`."""
-
-    name: str
-    value: str
-    origin: str
 
 
 class Settings(msgspec.Struct, frozen=True):

@@ -285,6 +285,8 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
         tree=routed.tree,
         user=user_name(),
         git=await git_info(root),
+        host=host_name(),
+        settings=source.settings.listing(),
         request_log=request_logs(root),
         recent_log=recent_log(root),
         boot=boot_id(),

@@ -16,7 +16,7 @@ from nself_deploy.adapters.journal import JOURNAL_FILE, Journal
 from nself_deploy.adapters.lock import FileLock
 from nself_deploy.adapters.nginx import NginxRouter
 from nself_deploy.adapters.state_files import StateFiles
-from nself_deploy.adapters.system import SystemClock, is_gone, lock_owner, user_name
+from nself_deploy.adapters.system import SystemClock, host_name, is_gone, lock_owner, user_name
 from nself_deploy.app.locking import OnEngine
 from nself_deploy.app.world import World
 from nself_deploy.core.machine import Outcome
@@ -147,6 +147,7 @@ def _small_world(root: Path, known: Remembered, settings: Settings, store: Journ
         tree=later,
         user=user_name(),
         git=("", False),
+        host=host_name(),
     )
 
 
