@@ -223,7 +223,7 @@ def test_a_way_back_with_nothing_between_is_as_it_was(journal: Journal, left: Re
 
 def test_one_service_of_an_older_release_knows_what_that_one_knew() -> None:
     new, old = release("new", ONE, TWO), release("old", ONE)
-    mixed = with_service(new, old, "web", "2026-11-27T02:00:00.000Z", "ann")
+    mixed = with_service(new, old, "web", "2026-11-27T02:00:00.000Z", ("ann", "host"))
 
     assert mixed.id not in ("new", "old")
     assert mixed.migrations == (ONE,)

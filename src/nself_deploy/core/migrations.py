@@ -13,8 +13,6 @@ from nself_deploy.errors import GateRefused
 SHOWN = 10
 """So many statements are named in a refusal."""
 
-PAGE = "docs/how-to/migrations.md"
-
 
 class Breakage(msgspec.Struct, frozen=True):
     """A statement of a migration, and what it does to a release that doesn't know it."""
@@ -71,20 +69,20 @@ def refusal(found: Difference, live: str) -> GateRefused:
     if not found.known:
         what += "; it is not on record which migrations that one has, so all of them count as pending"
     remedy = (
-        "Deploy in two releases: first one that works with both schemas, then the one with this migration "
-        f"({PAGE}); or go on with --force-migration. Nothing was done."
+        "Deploy in two releases: first one that works with both schemas, then the one with this migration; "
+        "or go on with --force-migration. Nothing was done."
     )
     return GateRefused(f"{what}.", remedy, evidence=lines(found.breaks))
 
 
 def refusal_back(found: Difference, live: str, to: str) -> GateRefused:
     """Why a rollback is refused."""
-    what = f"Release {to} can't live with {_statements(found).lower()} of migrations that came with {live}"
+    what = f"Release {to} can't live with {_statements(found)} of migrations that came with {live}"
     what += ", and migrations are never undone"
     if not found.known:
         what += f"; it is not on record which migrations {to} has, so all of them count"
     remedy = (
-        f"Mend forward with a new release, or undo them by hand ({PAGE}); or go on with "
+        "Mend forward with a new release, or restore by hand what that one needs; or go on with "
         "nself deploy rollback --force-migration. Nothing was done."
     )
     return GateRefused(f"{what}.", remedy, evidence=lines(found.breaks))
