@@ -13,7 +13,7 @@ from benchmarks import configs
 from benchmarks.methods import our_router
 from benchmarks.sites import BenchmarkError, Cpus, Site, docker, pinned
 from nself_deploy.core.model import Slot
-from nself_deploy.core.nginx_tree import RECORDING
+from nself_deploy.core.nginx_flags import RECORDING
 
 CONNECTIONS = 32
 _ROOT = Path(__file__).resolve().parents[1]

@@ -24,8 +24,8 @@ from nself_deploy.core.log_line import Rules
 from nself_deploy.core.log_moves import Move
 from nself_deploy.core.log_position import LogPosition
 from nself_deploy.core.model import Slot, Split
+from nself_deploy.core.nginx_flags import bucket_slot
 from nself_deploy.core.nginx_names import LOG_FIELDS
-from nself_deploy.core.nginx_tree import bucket_slot
 from nself_deploy.core.record_lines import encoded, packed
 from nself_deploy.core.verdict import Judge
 

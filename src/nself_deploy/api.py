@@ -13,11 +13,12 @@ from pathlib import Path
 
 from nself_deploy.adapters.state_files import load_deploy_state, save_deploy_state
 from nself_deploy.core.audit import AuditEvent
-from nself_deploy.core.document import Document, StepLine
+from nself_deploy.core.document import Document
 from nself_deploy.core.model import StepStatus, Strategy
 from nself_deploy.core.rollback import RollbackUIState, ServiceRollback, checked
 from nself_deploy.core.settings import KNOWN_TARGETS, TARGETS
 from nself_deploy.core.state import DEPLOY_STATE_FILE, StrategyState
+from nself_deploy.core.step_lines import StepLine
 from nself_deploy.errors import NselfError, Parked, UsageError
 
 __all__ = [
@@ -315,7 +316,8 @@ async def _deploy(config: BlueGreenConfig | CanaryConfig, flags: dict[str, objec
     from nself_deploy.app.locking import held
     from nself_deploy.app.planning import preview
     from nself_deploy.app.waiting import waited
-    from nself_deploy.core.document import plan_document, run_document, unchanged_document
+    from nself_deploy.core.document import run_document, unchanged_document
+    from nself_deploy.core.plan_document import plan_document
 
     async with wiring.open_world(str(config.project_root), flags, write=not config.dry_run) as opened:
         world, wanted = opened.world, opened.wanted(force_migration=config.force_migration)

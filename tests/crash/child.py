@@ -62,10 +62,10 @@ def wrap(reached: Callable[[str], None]) -> None:
 
     first = way_back.first_effects
 
-    async def first_wrapped(world: World, effect: ProbeWarm | MoveTraffic, run: Run) -> str:
+    async def first_wrapped(world: World, effect: ProbeWarm | MoveTraffic, run: Run, *, fresh: bool) -> str:
         step = run.current()
         try:
-            return await first(world, effect, run)
+            return await first(world, effect, run, fresh=fresh)
         finally:
             reached(f"after the effect of {step.key if step else ''}")
 

@@ -22,9 +22,9 @@ from nself_deploy.core.slot_records import SlotRole
 from tests.real.scene import FAST
 from tests.real.stack import Outcome, Stack, copy_of, docker, wait_for
 
-LONG = ("--min-uptime", "60s", "--health-timeout", "120s", "--drain", "2s")
+LONG = ("--min-uptime", "60s", "--health-timeout", "240s", "--drain", "2s")
 """A candidate whose health takes longer to be believed than any test lasts."""
-UNHURRIED = ("--min-uptime", "2s", "--health-timeout", "90s", "--drain", "2s")
+UNHURRIED = ("--min-uptime", "2s", "--health-timeout", "240s", "--drain", "2s")
 """Believed only after a while, so that something can be done to a candidate before it is."""
 LIMIT_S = 300.0
 AT_ONCE = 3

@@ -17,7 +17,7 @@ from tests.load.mix import Limits
 from tests.real.free_ports import free_port
 from tests.real.stack import ROOT, Stack, copy_of, wait_for
 
-QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "90s"]
+QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "240s"]
 """A deploy for tests: its limits are short where waiting isn't the point, long where only a slow machine would fail."""
 RATE = 60.0
 
@@ -34,7 +34,7 @@ def shop(prefix: str) -> Stack:
         ("timeout: 2s", "timeout: 20s"),
         ("timeout: 3s", "timeout: 20s"),
         ("retries: 5", "retries: 30"),
-        ("interval: 1s", "interval: 4s\n      start_interval: 300ms"),
+        ("interval: 1s", "interval: 10s\n      start_interval: 300ms"),
     ):
         assert hasty in text
         text = text.replace(hasty, patient)

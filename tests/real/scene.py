@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.real.stack import Outcome, Stack, copy_of, docker, inspected
 
-FAST = ("--min-uptime", "1s", "--drain", "2s", "--health-timeout", "90s")
+FAST = ("--min-uptime", "1s", "--drain", "2s", "--health-timeout", "240s")
 
 _NOT_COMPARED = ("access.log", "nself.db-wal", "nself.db-shm", "address.json")
 """nginx's log; SQLite's files beside the database, whose content is compared instead; at which address the

@@ -26,7 +26,7 @@ def site() -> Iterator[Stack]:
 
 def kill_while_it_waits(stack: Stack) -> None:
     """A deploy whose process is killed while its candidate proves itself."""
-    with stack.start_nself("--min-uptime", "60s", "--health-timeout", "90s", RELEASE="2") as process:
+    with stack.start_nself("--min-uptime", "60s", "--health-timeout", "240s", RELEASE="2") as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("[done] Start "):

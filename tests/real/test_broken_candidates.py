@@ -98,7 +98,7 @@ BROKEN = {
         "Health check green",
         r"web in green is not healthy .*exit code 1",
         (r"green-web-1 \| .*crashes on purpose", r"-> Mend .+"),
-        ("--drain", "3s", "--health-timeout", "90s", "--standby", "0"),  # the default time to be believed
+        ("--drain", "3s", "--health-timeout", "240s", "--standby", "0"),  # the default time to be believed
     ),
     "the api never listens": Broken(
         {"SHOP_API_VARIANT": "nolisten", "HEALTHCHECK_TIMEOUT_API": "enough"},

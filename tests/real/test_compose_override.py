@@ -33,7 +33,7 @@ class Person:
 
     def types(self, *words: str) -> str:
         done = subprocess.run(
-            words, cwd=self.root, env=self.env, capture_output=True, text=True, timeout=120, check=False
+            words, cwd=self.root, env=self.env, capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
         return done.stdout

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.real, pytest.mark.alone]
 DEPLOYS = 8
 """Each moves all of the traffic; `make soak` does it as often as you like."""
 RATE = 300.0
-QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "120s"]
+QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "240s"]
 
 
 def workers(stack: Stack) -> list[str]:
@@ -44,7 +44,7 @@ def prove(soaked: Soaked, deploys: int, rate: float) -> None:
     assert not soaked.faults, "\n".join([*soaked.faults[:20], soaked.report.table()])
     assert soaked.report.failed == 0
     assert len(soaked.deploys) == len(soaked.moves_ms()) == deploys
-    assert soaked.report.paced.rate >= rate * 0.99, soaked.report.table()
+    assert soaked.report.paced.rate >= rate * 0.95, soaked.report.table()
     assert all(soaked.report.releases_between(f"moved {n}").get(f"s{n}") for n in range(deploys))
 
 

@@ -16,7 +16,7 @@ from tests.real.stack import Stack, docker
 
 pytestmark = pytest.mark.real
 
-QUICK = ["--min-uptime", "1s", "--health-timeout", "120s"]
+QUICK = ["--min-uptime", "1s", "--health-timeout", "240s"]
 SOCKETS = 3
 LENGTHS = (3, 4, 5)
 """Seconds: they differ, so that there is no moment at which nothing is under way."""

@@ -19,7 +19,7 @@ from tests.real.stack import ROOT, Outcome, Stack, docker, wait_for
 
 pytestmark = pytest.mark.real
 
-QUICK = ("--min-uptime", "1s", "--drain", "1s", "--standby", "0", "--health-timeout", "90s")
+QUICK = ("--min-uptime", "1s", "--drain", "1s", "--standby", "0", "--health-timeout", "240s")
 LONG = (*QUICK, "--min-uptime", "9m", "--health-timeout", "10m")
 SCALE = 0.1
 """Of all limits of patience: 9 s of silence instead of 90."""

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 DEPLOYS = 4
 RATE = 300.0
-QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "120s"]
+QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "240s"]
 CONF = """\
 worker_processes 2;
 pid {base}/nginx.pid;
@@ -167,7 +167,7 @@ def test_deploys_through_the_machines_nginx(site: tuple[Stack, HostNginx]) -> No
     assert not soaked.faults, "\n".join([*soaked.faults[:20], soaked.report.table()])
     assert soaked.report.failed == 0
     assert len(soaked.deploys) == len(soaked.moves_ms()) == DEPLOYS
-    assert soaked.report.paced.rate >= RATE * 0.99
+    assert soaked.report.paced.rate >= RATE * 0.95
     assert soaked.report.websocket.proper_closes >= DEPLOYS
     assert nginx.workers() == before, "nginx was reloaded"
 

@@ -79,6 +79,18 @@ async def test_a_good_candidate_passes_and_a_bad_one_fails(server: Server, expor
     )
 
 
+async def test_it_says_what_was_at_another_time(server: Server, exporter: Exporter) -> None:
+    exporter.write(of_the_past=1)
+    await server.shows("of_the_past", lambda reading: reading.value == 1)
+    before = (await server.metrics().ask("timestamp(of_the_past)")).value
+    exporter.write(of_the_past=2)
+    await server.shows("of_the_past", lambda reading: reading.value == 2)
+
+    assert before is not None
+    assert (await server.metrics().ask("of_the_past", before)).value == 1
+    assert (await server.metrics().ask("of_the_past", before - 86400)).outcome is Outcome.NO_DATA
+
+
 async def test_rates_of_counters_over_the_window(server: Server, exporter: Exporter) -> None:
     rate = "sum(rate({}{{slot='{{{{slot}}}}'}}[{{{{window}}}}]))"
     query = f"{rate.format('failed_total')} / {rate.format('requests_total')}"

@@ -99,7 +99,7 @@ def readers_of(path: Path) -> Iterator[list[dict[str, Any]]]:
 @pytest.fixture
 def as_user(shop: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
     """The library is called in this process, so what the commands see is set here."""
-    for name, value in {**shop.environment(), "HEALTHCHECK_TIMEOUT_API": "90s"}.items():
+    for name, value in {**shop.environment(), "HEALTHCHECK_TIMEOUT_API": "240s"}.items():
         monkeypatch.setenv(name, value)
     return shop
 
@@ -181,7 +181,7 @@ def test_the_library_deploys_and_the_files_are_true_all_the_time(
     assert preview.success and {s.status for s in preview.steps} == {StepStatus.PENDING}
 
     with readers_of(as_user.root / ".nself/bluegreen/state.json") as seen:
-        result = run_blue_green(BlueGreenConfig(str(as_user.root), health_timeout_sec=90))
+        result = run_blue_green(BlueGreenConfig(str(as_user.root), health_timeout_sec=240))
 
     assert (result.success, result.error, result.rolled_back) == (True, "", False), result
     assert {s.status for s in result.steps} == {StepStatus.DONE}

@@ -83,10 +83,10 @@ async def _adopt(bench: Bench) -> None:
 
             await bench.router.move(Split.all_to(Slot.BLUE))
             await bench.router.confirm(Split.all_to(Slot.BLUE))
+            await until(lambda: _none_in_flight(bench, Slot.PLAIN), "plain is drained")
             served = plain.served
             assert {(await ask(bench.address)).text[:4] for _ in range(20)} == {"blue"}
             assert plain.served == served
-            await until(lambda: _none_in_flight(bench, Slot.PLAIN), "plain is drained")
             await asyncio.sleep(0.1)
             done.set()
         await until(lambda: _no_old_workers(bench), "the old worker ends with its WebSocket")

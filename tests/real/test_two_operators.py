@@ -20,7 +20,7 @@ from tests.real.stack import ROOT, Stack, docker
 
 pytestmark = pytest.mark.real
 
-QUICK = ("--min-uptime", "1s", "--drain", "1s", "--standby", "0", "--health-timeout", "90s")
+QUICK = ("--min-uptime", "1s", "--drain", "1s", "--standby", "0", "--health-timeout", "240s")
 EACH = 25
 WAITING = 2
 """Of each operator's deploys: how many have patience."""

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from nself_deploy.app.ports import JudgeRecords, Lock
-from nself_deploy.app.world import Files, States, Store
+from nself_deploy.app.stores import Files, States, Store
 from nself_deploy.core import effects as do
 from nself_deploy.core import machine
 from nself_deploy.core.audit import AuditEvent
@@ -68,6 +68,7 @@ def a_run_survives_its_process(bed: FileBed) -> None:
     with pytest.raises(ValueError, match="begun"):
         store.begin(run)
     assert bed.store().run("nobody") is None
+    assert not bed.store().ended("run-1") and not bed.store().ended("nobody")
 
 
 def a_run_that_ended_is_history_and_one_event(bed: FileBed) -> None:
@@ -80,6 +81,7 @@ def a_run_that_ended_is_history_and_one_event(bed: FileBed) -> None:
             run, _ = machine.advance(run, machine.Done())
         store.record(run, "outcome", "two")
     assert bed.store().unfinished() is None
+    assert bed.store().ended("run-1") and bed.store().ended("run-2")
     assert [r.id for r in bed.store().history()] == ["run-2", "run-1"]
     assert [r.id for r in bed.store().history(1)] == ["run-2"]
     assert [e.metadata["run"] for e in bed.store().events()] == ["run-2", "run-1"]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import cast
 
 from nself_deploy.app.replaying import again
-from nself_deploy.app.world import Store
+from nself_deploy.app.stores import Store
 from nself_deploy.core.audit import ABORT
 from nself_deploy.core.model import Slot
 from nself_deploy.core.plan import Kind

@@ -21,12 +21,12 @@ from nself_deploy.app.result import Result
 from nself_deploy.app.standby import wait_and_expire
 from nself_deploy.app.way_back import back_at_once
 from nself_deploy.app.world import World
-from nself_deploy.core.document import StepLine
 from nself_deploy.core.effects import KeepWarm
 from nself_deploy.core.machine import Outcome, Run
 from nself_deploy.core.model import Slot, Split, Strategy
 from nself_deploy.core.plan import Plan
 from nself_deploy.core.recovery import Wish
+from nself_deploy.core.step_lines import StepLine
 from nself_deploy.errors import NselfError
 from tests.simulation import beginnings, shop
 from tests.simulation.canaries import BAKE_S, CANARY, PAUSED, SimLog

@@ -87,6 +87,10 @@ class SimStore:
     def run(self, run_id: str) -> Run | None:
         return self._saved.runs.get(run_id)
 
+    def ended(self, run_id: str) -> bool:
+        known = self.run(run_id)
+        return known is not None and known.ended
+
     def history(self, limit: int = 20) -> list[Run]:
         return list(reversed(self._saved.runs.values()))[: max(limit, 0)]
 

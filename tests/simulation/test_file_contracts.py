@@ -14,7 +14,7 @@ from nself_deploy.adapters.lock import FileLock
 from nself_deploy.adapters.state_files import StateFiles
 from nself_deploy.adapters.system import lock_owner
 from nself_deploy.app.ports import JudgeRecords, Lock
-from nself_deploy.app.world import Files, States, Store
+from nself_deploy.app.stores import Files, States, Store
 from nself_deploy.wiring import Files as RealFiles
 from tests.simulation import contracts, shop
 from tests.simulation.locks import SimLock

@@ -22,7 +22,7 @@ from nself_deploy.core.evidence import Request
 from nself_deploy.core.log_position import LogPosition, LogRead
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Container, Slot, Split
-from nself_deploy.core.nginx_probe import LADDER
+from nself_deploy.core.nginx_flags import LADDER
 from nself_deploy.core.replay import replayed
 from nself_deploy.core.state import format_time
 from nself_deploy.errors import Parked

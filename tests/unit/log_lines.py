@@ -7,7 +7,7 @@ import json
 from nself_deploy.core.log_line import Rules
 from nself_deploy.core.log_moves import Move
 from nself_deploy.core.model import Slot, Split
-from nself_deploy.core.nginx_tree import bucket_slot
+from nself_deploy.core.nginx_flags import bucket_slot
 
 BEGAN = 1_800_000_000.0
 TENTH = Split(Slot.BLUE, Slot.GREEN, 10)

@@ -171,6 +171,7 @@ class SloScene:
             progress=lambda text: None,
             watcher=lambda line: None,
             user="ann",
+            host="one",
             objectives=(),
             engine=SimpleNamespace(containers=self.no_containers),
             judge_records=SimpleNamespace(

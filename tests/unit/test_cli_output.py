@@ -16,9 +16,9 @@ import pytest
 
 from nself_deploy.cli import output
 from nself_deploy.cli.output import Lines
-from nself_deploy.core.document import StepLine
 from nself_deploy.core.model import StepStatus
 from nself_deploy.core.plan import Change
+from nself_deploy.core.step_lines import StepLine
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 RUNNING = StepLine("Health check green", StepStatus.RUNNING)

@@ -20,11 +20,13 @@ from nself_deploy.core.audit import Report as AuditReport
 from nself_deploy.core.audit_delivery import SinkLine
 from nself_deploy.core.breaker import BreakerLine
 from nself_deploy.core.deploy_keys import KeyLine
-from nself_deploy.core.document import Document, PlanDocument, ServiceLine, SettingLine, StepLine
+from nself_deploy.core.document import Document
+from nself_deploy.core.plan_document import PlanDocument, ServiceLine, SettingLine
 from nself_deploy.core.replay import Difference
 from nself_deploy.core.rollback import RollbackDocument, RollbackUIState, ServiceRollback
 from nself_deploy.core.settings import _KINDS, KNOWN_TARGETS
 from nself_deploy.core.state import BlueGreenState, RollbackState, StrategyState
+from nself_deploy.core.step_lines import StepLine
 from nself_deploy.core.watch_document import AlertLine as WatchedAlert
 from nself_deploy.core.watch_document import ObjectiveLine, WatchDocument
 from nself_deploy.core.web import AlertLine, ServedLine

@@ -8,12 +8,8 @@ import pytest
 from nself_deploy.core import machine
 from nself_deploy.core.document import (
     Document,
-    PlanDocument,
-    SettingLine,
-    StepLine,
     answer_document,
     exit_status,
-    plan_document,
     run_document,
     unchanged_document,
     unchanged_step,
@@ -22,6 +18,8 @@ from nself_deploy.core.machine import Failure, Run, advance, new_run
 from nself_deploy.core.model import Slot, StepStatus
 from nself_deploy.core.plan import Facts, Plan, Timing, plan_blue_green
 from nself_deploy.core.plan_canary import plan_canary
+from nself_deploy.core.plan_document import PlanDocument, SettingLine, plan_document
+from nself_deploy.core.step_lines import StepLine
 from nself_deploy.errors import Exit
 from tests.unit.plans import a_canary, a_project, a_release
 

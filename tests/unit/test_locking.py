@@ -14,8 +14,8 @@ from nself_deploy.app import locking
 from nself_deploy.app.locking import EXPIRY, held
 from nself_deploy.app.world import World, nothing
 from nself_deploy.core.audit import AuditEvent
-from nself_deploy.core.document import StepLine
 from nself_deploy.core.lock_rules import LockOwner, Patience, refusal
+from nself_deploy.core.step_lines import StepLine
 from nself_deploy.errors import EngineError, Interrupted, Locked, NselfError
 
 OTHER = LockOwner("bob", "elsewhere", 7, "boot", "deploy (local)", "noon", started="1")

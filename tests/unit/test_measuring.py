@@ -38,7 +38,7 @@ class Answers:
         if self.wrong is not None:
             raise self.wrong
 
-    async def ask(self, query: str) -> Reading:
+    async def ask(self, query: str, at: float | None = None) -> Reading:
         self.asked.append(query)
         answer = Reading.of(1.0) if query == "vector(1)" else self.answer(query)
         self.waiting += 1

@@ -9,7 +9,8 @@ import pytest
 
 from nself_deploy.core.model import Slot, Split
 from nself_deploy.core.nginx_edit import Services, Sources, find_routes
-from nself_deploy.core.nginx_tree import HTTP, SERVER, compile_tree, split_files
+from nself_deploy.core.nginx_flags import split_files
+from nself_deploy.core.nginx_tree import HTTP, SERVER, compile_tree
 from tests.unit.test_nginx_tree import ADOPTED, SHOP
 
 ONE_EACH = msgspec.structs.replace(SHOP, upstreams=SHOP.upstreams[1:], shield_answers=True)

@@ -8,7 +8,7 @@ import pytest
 
 from nself_deploy.adapters.nginx_store import RouterStore
 from nself_deploy.core.model import Slot, Split
-from nself_deploy.core.nginx_tree import split_files
+from nself_deploy.core.nginx_flags import split_files
 
 TENTH = Split(Slot.GREEN, Slot.BLUE, 10)
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nself_deploy.core.model import Protocol, Route, Slot, Split
+from nself_deploy.core.nginx_flags import ASKED, bucket_slot, split_files
 from nself_deploy.core.nginx_names import names_of, route_key
-from nself_deploy.core.nginx_split import ASKED
-from nself_deploy.core.nginx_tree import OVERRIDE, PRIVATE, TREE, bucket_slot, compile_tree, fingerprint, split_files
+from nself_deploy.core.nginx_tree import OVERRIDE, PRIVATE, TREE, compile_tree, fingerprint
 from nself_deploy.core.routing import Override, TreeSpec, Upstream
 from nself_deploy.errors import ConfigError
 

@@ -54,7 +54,7 @@ class Written:
 
         store = SimpleNamespace(
             record=self.record,
-            run=lambda _: self.now,
+            ended=lambda _: self.now.ended,
             unfinished=lambda: None if self.now.ended else self.now,
             meta=lambda key: self.words.get(key, ""),
             set_meta=self.words.__setitem__,

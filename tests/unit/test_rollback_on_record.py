@@ -11,7 +11,7 @@ from nself_deploy.adapters.journal import Journal
 from nself_deploy.adapters.lock import FileLock
 from nself_deploy.adapters.system import is_gone, lock_owner
 from nself_deploy.app import service_rollback as use_case
-from nself_deploy.app.world import Store
+from nself_deploy.app.stores import Store
 from nself_deploy.core.rollback import Request, RollbackUIState, ServiceRollback
 from nself_deploy.wiring.service_rollback import By, Outcome, Told, _Rollback, execute, read_state
 from tests.unit.serving_scene import deployed

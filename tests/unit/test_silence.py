@@ -8,7 +8,7 @@ import pytest
 
 from nself_deploy.core.analysis import Analysis
 from nself_deploy.core.evidence import Incident, Request, Trouble, Verdict
-from nself_deploy.core.nginx_probe import LADDER
+from nself_deploy.core.nginx_flags import LADDER
 from nself_deploy.core.silence import Silence
 from nself_deploy.core.verdict import Judge
 

@@ -51,7 +51,7 @@ class Site:
     async def watch(self, seconds: float | None) -> End:
         slo = SloWatch(self.scene.world, THREE_NINES)
         end = await Guard(self.scene.world, slo, self.roll_back).run(seconds, self.stop)
-        self.found = Watched(end, slo.state.watch, None)
+        self.found = Watched(end, None)
         return end
 
     def status(self, *, timed: bool = True) -> Exit:

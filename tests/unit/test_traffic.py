@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nself_deploy.adapters.access_log import newest_lines
-from nself_deploy.core.traffic import traffic_of
+from nself_deploy.core.traffic_log import traffic_of
 from tests.unit.log_lines import BEGAN, line
 
 

@@ -21,9 +21,10 @@ from nself_deploy.adapters.durable_files import ensure_nself_dir
 from nself_deploy.adapters.journal_audit import AuditTrail
 from nself_deploy.adapters.journal_schema import RESTORE, identity, mapped, open_database
 from nself_deploy.core.audit import AuditEvent, Trigger, run_events
-from nself_deploy.core.journal_records import Entry, EntryKind, RunState, state_of
+from nself_deploy.core.journal_records import Entry, EntryKind, RunState, RunTarget, state_of
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Release, Slot
+from nself_deploy.core.plan import Kind
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
 from nself_deploy.core.state import format_time
 from nself_deploy.errors import StateFileError
@@ -196,10 +197,7 @@ class Journal:
         with self.transaction():
             changed = self._execute(
                 "UPDATE runs SET updated_at = ?, state = ?, document = ? WHERE run_id = ?",
-                self._now(),
-                state_of(run).value,
-                _json(run),
-                run.id,
+                *(self._now(), state_of(run).value, _json(run), run.id),
             )
             if changed != 1:
                 raise ValueError(f"run {run.id} never began")
@@ -234,6 +232,16 @@ class Journal:
         """One run."""
         rows = self._rows("SELECT document FROM runs WHERE run_id = ?", run_id)
         return self._decoded(rows[0][0], Run, f"run {run_id}") if rows else None
+
+    def ended(self, run_id: str) -> bool:
+        """Whether one run has ended, as it is now; False for one that is not there."""
+        return bool(self._rows("SELECT 1 FROM runs WHERE run_id = ? AND state NOT IN ('running', 'parked')", run_id))
+
+    def last_target(self) -> str | None:
+        """The environment of the last deploy that was done; None when there was none."""
+        words = "SELECT run_id, document FROM runs WHERE kind = ? AND state = ? ORDER BY number DESC LIMIT 1"
+        rows = self._rows(words, Kind.DEPLOY.value, RunState.DONE.value)
+        return self._decoded(rows[0][1], RunTarget, f"run {rows[0][0]}").plan.target if rows else None
 
     def history(self, limit: int = 20) -> list[Run]:
         """Runs, newest first."""
@@ -320,11 +328,7 @@ class Journal:
                 self._execute(
                     "INSERT OR REPLACE INTO slots (slot, release_id, role, since, standby_until) "
                     "VALUES (?, ?, ?, ?, ?)",
-                    slot.value,
-                    known.release,
-                    known.role.value,
-                    known.since,
-                    known.until,
+                    *(slot.value, known.release, known.role.value, known.since, known.until),
                 )
 
     def addresses(self) -> Addresses:
@@ -345,10 +349,7 @@ class Journal:
             for (network, service, replica), host in addresses.items():
                 self._execute(
                     "INSERT INTO addresses (network, service, replica, host) VALUES (?, ?, ?, ?)",
-                    network,
-                    service,
-                    replica,
-                    host,
+                    *(network, service, replica, host),
                 )
 
     def meta(self, key: str) -> str:

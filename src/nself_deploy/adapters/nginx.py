@@ -10,15 +10,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from nself_deploy.adapters.nginx_ask import Answer, Conversation, Unanswered, ask
-from nself_deploy.adapters.nginx_container import ContainerControl
-from nself_deploy.adapters.nginx_control import Control
-from nself_deploy.adapters.nginx_host import HostControl
 from nself_deploy.adapters.nginx_store import RouterStore
-from nself_deploy.app.ports import Engine, ProbeAnswer, RouterState
+from nself_deploy.app.answers import ProbeAnswer, RouterState
 from nself_deploy.core.model import (
     ROUTER_DIR_IN_CONTAINER,
     ROUTER_LOG_IN_CONTAINER,
@@ -31,19 +29,22 @@ from nself_deploy.core.model import (
     Slot,
     Split,
 )
-from nself_deploy.core.nginx_probe import HOST_HEADER, INFLIGHT_HEADER, LADDER, READABLE
-from nself_deploy.core.nginx_tree import (
+from nself_deploy.core.nginx_flags import (
+    HOST_HEADER,
+    INFLIGHT_HEADER,
+    LADDER,
     LINK,
-    MIN_VERSION,
+    READABLE,
     RECORDING,
     bucket_slot,
-    compile_tree,
-    fingerprint,
     split_files,
 )
-from nself_deploy.core.nginx_words import refusal
-from nself_deploy.core.routing import TreeSpec
 from nself_deploy.errors import RouterError
+
+if TYPE_CHECKING:
+    from nself_deploy.adapters.nginx_control import Control
+    from nself_deploy.app.ports import Engine
+    from nself_deploy.core.routing import TreeSpec
 
 LOAD_S = 15.0
 """How long a reload may take until all workers that accept connections have the new files."""
@@ -74,16 +75,22 @@ class NginxRouter:
         self._log = directory / "log"
         self._control: Control
         if ref.kind is RouterKind.HOST:
+            from nself_deploy.adapters.nginx_host import HostControl
+
             self._port = ref.probe_port or self._store.host_port(project)
             self._control = HostControl(ref.host or HostRouter(), f"127.0.0.1:{self._port}")
         else:
             if engine is None:
                 raise ValueError("a router in a container needs the engine")
+            from nself_deploy.adapters.nginx_container import ContainerControl
+
             self._port = ref.probe_port or ROUTER_PROBE_PORT
             self._control = ContainerControl(engine, project, ref.service, directory, self._port)
 
     def base_spec(self, *, sticky: str = "client", default_access_log: str = "") -> TreeSpec:
         """What `install` needs but for the upstreams: paths as nginx sees them, where it listens, the secret."""
+        from nself_deploy.core.routing import TreeSpec
+
         host = self._ref.kind is RouterKind.HOST
         return TreeSpec(
             project=self._project,
@@ -108,6 +115,8 @@ class NginxRouter:
 
     async def observe(self) -> RouterState:
         """Its state; no error when it is down."""
+        from nself_deploy.core.nginx_tree import fingerprint
+
         running = await self._control.find()
         files = self._store.tree_files()
         loaded = await self._learn() if running else ""
@@ -129,11 +138,15 @@ class NginxRouter:
         """Nginx's words against its files as they are now; None when it would load them, or does not run."""
         if not await self._control.find():
             return None
+        from nself_deploy.core.nginx_words import refusal
+
         accepted, words = await self._control.check()
         return None if accepted else refusal(words, self._control.mounts)
 
     async def install(self, spec: TreeSpec) -> str:
         """Write, check, load and confirm the generated files; see the port."""
+        from nself_deploy.core.nginx_tree import compile_tree, fingerprint
+
         files = compile_tree(spec)
         tree = fingerprint(files)
         running = await self._control.find()
@@ -190,8 +203,10 @@ class NginxRouter:
             if found == wanted:
                 return
             if time.monotonic() > end:
+                from nself_deploy.core.nginx_words import differences
+
                 raise RouterError(
-                    f"nginx does not split requests as {split.name}: {_words(found, wanted)}.",
+                    f"nginx does not split requests as {split.name}: {differences(found, wanted)}.",
                     "Look whether it reads our directory: nself deploy doctor.",
                     where=str(self._store.directory),
                 )
@@ -245,6 +260,8 @@ class NginxRouter:
             await self._control.copy_files(copies, {LINK: version, **links})
         accepted, words = await self._control.check()
         if not accepted:
+            from nself_deploy.core.nginx_words import refusal
+
             raise refusal(words, self._control.mounts)
         loaded = await self._learn()
         if loaded == tree:
@@ -289,6 +306,8 @@ class NginxRouter:
             await asyncio.sleep(_POLL_S)
 
     async def _refuse_old_version(self) -> None:
+        from nself_deploy.core.nginx_names import MIN_VERSION
+
         version = (await self._control.build()).version
         if version and version < MIN_VERSION:
             numbers = ".".join(map(str, version))
@@ -379,12 +398,3 @@ def _split_copy(split: Split) -> tuple[dict[str, bytes], dict[str, str]]:
     """A split's directory and the link to it, for a container that doesn't see ours."""
     directory = f"splits/{split.name}"
     return {f"{directory}/{name}": b"" for name in [".keep", *split_files(split)]}, {"current": directory}
-
-
-def _words(found: dict[int, str], wanted: dict[int, str]) -> str:
-    wrong = [
-        f"bucket {bucket:02d} goes to {found[bucket] or 'nowhere'} instead of {slot}"
-        for bucket, slot in wanted.items()
-        if found[bucket] != slot
-    ]
-    return ", ".join(wrong)

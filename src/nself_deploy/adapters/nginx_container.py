@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nself_deploy.adapters.nginx_control import Build, parse_build
-from nself_deploy.app.ports import Engine
 from nself_deploy.core.model import ROUTER_DIR_IN_CONTAINER, Container
 from nself_deploy.errors import ConfigError, RouterError
+
+if TYPE_CHECKING:
+    from nself_deploy.app.ports import Engine
 
 _TITLES = 'for f in /proc/[0-9]*/cmdline; do tr "\\000" " " <"$f" 2>/dev/null; echo; done'
 _RELINK = (
@@ -176,6 +178,8 @@ class ContainerControl:
         title = words.replace("\0", " ").strip()
         if status or "nginx: master process" not in title:
             return []
+        import shlex
+
         given = shlex.split(title.partition("master process")[2].replace("'", " "))
         pairs = itertools.pairwise(given)
         return [word for name, value in pairs if name in ("-c", "-p") for word in (name, value)]

@@ -15,9 +15,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
-import socket
-import zlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -25,8 +22,7 @@ import msgspec
 
 from nself_deploy.adapters.durable_files import ensure_dir, os_error, read_bounded, sync_dir, write_atomic
 from nself_deploy.core.model import Split
-from nself_deploy.core.nginx_probe import READABLE
-from nself_deploy.core.nginx_tree import LINK, PRIVATE, RECORDING, fingerprint, split_files
+from nself_deploy.core.nginx_flags import LINK, READABLE, RECORDING, split_files
 from nself_deploy.errors import StateFileError
 
 _SECRET = re.compile(rb"[0-9a-f]{64}")
@@ -97,6 +93,9 @@ class RouterStore:
         seen = self.seen()
         if seen.port:
             return seen.port
+        import socket
+        import zlib
+
         start = zlib.crc32(f"{project}\0{self.directory}".encode()) % len(_PORTS)
         for step in range(len(_PORTS)):
             port = _PORTS[(start + step) % len(_PORTS)]
@@ -214,6 +213,8 @@ class RouterStore:
         Args:
             owner: user id of nginx's master where that isn't root: it must be able to read the private file.
         """
+        from nself_deploy.core.nginx_tree import PRIVATE, fingerprint
+
         name = f"trees/{fingerprint(files)[:16]}"
         directory = self.directory / name
         ensure_dir(directory, 0o755)
@@ -259,5 +260,10 @@ class RouterStore:
 
     @staticmethod
     def _remove(paths: Iterable[Path]) -> None:
-        for path in list(paths):
+        found = list(paths)
+        if not found:
+            return
+        import shutil  # with all that it can pack: not for a move, which leaves nothing behind
+
+        for path in found:
             shutil.rmtree(path, ignore_errors=True)

@@ -8,7 +8,7 @@ import re
 import time
 from urllib.parse import quote
 
-from nself_deploy.app.ports import ProbeAnswer
+from nself_deploy.app.answers import ProbeAnswer
 from nself_deploy.core.model import Probe
 
 FINAL = 200

@@ -45,8 +45,11 @@ class PrometheusMetrics:
         self._authorization()
         self._trust()
 
-    async def ask(self, query: str) -> Reading:
-        """The number that a query gives now; never raises for what the network or the other side does."""
+    async def ask(self, query: str, at: float | None = None) -> Reading:
+        """The number that a query gives now, or gave at that time (unix time).
+
+        It never raises for what the network or the other side does.
+        """
         try:
             header, secret = self._authorization()
             trust = self._trust()
@@ -55,17 +58,19 @@ class PrometheusMetrics:
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "nself-deploy"}
         if header:
             headers["Authorization"] = header
-        reading = await self._query(query, headers, trust)
+        form = {"query": query, "timeout": f"{max(1, round(self._keys.timeout_s * 1000))}ms"}
+        if at is not None:
+            form["time"] = f"{at:.3f}"
+        reading = await self._query(form, headers, trust)
         if reading.outcome not in (Outcome.ERROR, Outcome.WRONG):
             return reading
         detail = veiled(reading.detail, (header.partition(" ")[2], secret))  # should the other side have repeated them
         return Reading(reading.outcome, None, f"{self._keys.url}: {detail}")
 
-    async def _query(self, query: str, headers: dict[str, str], trust: ssl.SSLContext | bool) -> Reading:
+    async def _query(self, form: dict[str, str], headers: dict[str, str], trust: ssl.SSLContext | bool) -> Reading:
         import aiohttp
 
         limit = self._keys.timeout_s
-        form = {"query": query, "timeout": f"{max(1, round(limit * 1000))}ms"}
         try:
             async with (
                 asyncio.timeout(limit),

@@ -58,7 +58,7 @@ def host_name() -> str:
 def boot_id() -> str:
     """A word that changes with every boot, empty where the kernel has none."""
     try:
-        return _BOOT_ID.read_text(encoding="ascii").strip()
+        return _BOOT_ID.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return ""
 
@@ -91,7 +91,7 @@ def process_started(pid: int) -> str:
     Raises:
         OSError: there is none, or it can't be seen.
     """
-    text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     state, *fields = text.rpartition(")")[2].split()
     return "" if state in "ZX" else fields[18]
 

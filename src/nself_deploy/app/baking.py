@@ -31,7 +31,16 @@ async def bake(world: World, run: Run, effect: BakeEffect) -> str:
         Unhealthy: more fails than is allowed, an objective's error budget burns fast, or a container broke down.
     """
     await world.router.record(on=True)
-    slo = SloWatch(world, world.objectives, bake_key(run.id)) if world.objectives else None
+    if not world.objectives:
+        return await _watched(world, run, effect, None)
+    slo = SloWatch(world, world.objectives, bake_key(run.id))
+    try:
+        return await _watched(world, run, effect, slo)
+    finally:
+        await slo.close()
+
+
+async def _watched(world: World, run: Run, effect: BakeEffect, slo: SloWatch | None) -> str:
     recorder = _recorder(world, run, effect)
     session = recorder.session
     baking = session.bake
@@ -66,8 +75,17 @@ async def bake(world: World, run: Run, effect: BakeEffect) -> str:
             raise Unhealthy(what, "Mend it, then deploy again.", evidence=(bake_words(baking),))
         if ends:
             shown = f"ended early by {promoted}" if promoted else "over"
-            return f"{shown}; {bake_words(baking)}" + (f"; not all was seen: {problem}" if problem else "")
+            return f"{shown}; {bake_words(baking)}{_unseen(slo if acts else None, problem)}"
         await world.clock.sleep(LOOK_S)
+
+
+def _unseen(slo: SloWatch | None, problem: str) -> str:
+    """What a bake that is over does not know."""
+    blind = [
+        f"{one.objective.name}: {one.silence}" for one in (slo.standings() if slo is not None else ()) if one.silence
+    ]
+    words = f"; not all was seen: {problem}" if problem else ""
+    return words + (f"; no data of {'; '.join(blind)}" if blind else "")
 
 
 def _refuse_burning(slo: SloWatch) -> None:

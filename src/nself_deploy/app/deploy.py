@@ -15,13 +15,14 @@ from nself_deploy.app.runner import carry_out, stoppable
 from nself_deploy.app.states import check_states
 from nself_deploy.app.world import World
 from nself_deploy.core import machine
-from nself_deploy.core.document import StepLine, unchanged_step
+from nself_deploy.core.document import unchanged_step
 from nself_deploy.core.machine import Run
 from nself_deploy.core.migration import Migrations
 from nself_deploy.core.model import Release, Slot, StepStatus
 from nself_deploy.core.plan import NO_CAUSE, Cause, Facts, Plan, Timing, plan_rollback
 from nself_deploy.core.recovery import Wish
 from nself_deploy.core.release import image_tag
+from nself_deploy.core.step_lines import StepLine
 from nself_deploy.errors import NselfError, UsageError
 
 

@@ -10,7 +10,8 @@ from nself_deploy.app.judging import load
 from nself_deploy.app.observe import check_link
 from nself_deploy.app.pausing import moment
 from nself_deploy.app.recovery import standing
-from nself_deploy.app.world import Store, World
+from nself_deploy.app.stores import Store
+from nself_deploy.app.world import World
 from nself_deploy.core.canary import explained, known_words, next_words
 from nself_deploy.core.effects import Judge
 from nself_deploy.core.evidence import Evidence

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING
 
-from nself_deploy.app.ports import EngineLock
 from nself_deploy.app.runner import stoppable
 from nself_deploy.app.world import World
 from nself_deploy.core import audit
-from nself_deploy.core.document import StepLine
 from nself_deploy.core.durations import format_duration
 from nself_deploy.core.lock_rules import LockOwner, take_over, who
 from nself_deploy.core.model import StepStatus
 from nself_deploy.core.slot_records import standby_slot
+from nself_deploy.core.step_lines import StepLine
 from nself_deploy.errors import EngineError, Locked, NselfError
+
+if TYPE_CHECKING:
+    from nself_deploy.app.ports import EngineLock
 
 EXPIRY = "remove the expired standby"
 """Purpose of the lock while a standby is removed: the one that others wait for."""
@@ -75,7 +78,7 @@ async def held_here(
         yield on_engine
 
 
-OnEngine = Callable[[EngineLock | None], Awaitable[None]]
+OnEngine = Callable[["EngineLock | None"], Awaitable[None]]
 """Takes the lock on the engine too; Locked when somebody else has it."""
 
 

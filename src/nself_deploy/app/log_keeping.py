@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nself_deploy.app.world import Store, World
+from nself_deploy.app.stores import Store
+from nself_deploy.app.world import World
 from nself_deploy.core.slot_records import standby_slot
 from nself_deploy.core.times import seconds_between
 

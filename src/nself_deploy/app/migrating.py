@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nself_deploy.app.world import Store
-from nself_deploy.core.migration import Migrations
 from nself_deploy.core.model import Release, Slot
 from nself_deploy.core.plan import Change, Plan
 from nself_deploy.core.slot_records import live_slot
 
 if TYPE_CHECKING:
+    from nself_deploy.app.stores import Store
+    from nself_deploy.core.migration import Migrations
     from nself_deploy.core.migrations import Difference
 
 replace = msgspec.structs.replace

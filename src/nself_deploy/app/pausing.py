@@ -9,13 +9,13 @@ import msgspec
 
 from nself_deploy.app.world import World
 from nself_deploy.core.asking import Answer
-from nself_deploy.core.document import StepLine
 from nself_deploy.core.durations import format_duration
 from nself_deploy.core.effects import Judge
 from nself_deploy.core.machine import Parking, Phase, Run
 from nself_deploy.core.model import StepStatus
 from nself_deploy.core.moments import Moment
 from nself_deploy.core.pauses import Expiry, Limit, Then
+from nself_deploy.core.step_lines import StepLine
 from nself_deploy.errors import InfrastructureError, Locked, Parked, UsageError
 
 POLL_S = 1.0

@@ -12,7 +12,8 @@ from nself_deploy.core.model import PinnedImage, Project, Release, Role, Strateg
 from nself_deploy.core.plan import Facts, Plan, Timing
 from nself_deploy.core.plan_canary import Canary, plan_canary, plan_directly
 from nself_deploy.core.release import GitInfo, make_release
-from nself_deploy.core.traffic import Traffic, traffic_of
+from nself_deploy.core.traffic import Traffic
+from nself_deploy.core.traffic_log import traffic_of
 
 UNKNOWN = "sha256:unknown"
 LOG_BYTES = 8 << 20

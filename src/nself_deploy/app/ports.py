@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from nself_deploy.app.answers import ProbeAnswer, RouterState
 from nself_deploy.core.lock_rules import LockOwner, Patience
 from nself_deploy.core.log_moves import Move
 from nself_deploy.core.log_position import LogPosition, LogRead
@@ -21,17 +22,6 @@ from nself_deploy.errors import RouterError
 
 Progress = Callable[[str], None]
 """Called with one line of text, for a person who waits."""
-
-
-class ProbeAnswer(msgspec.Struct, frozen=True):
-    """What one probe saw."""
-
-    ok: bool
-    status: int = 0
-    """HTTP status, 0 when there was none."""
-    detail: str = ""
-    """In words: `GET http://10.1.2.3:8000/ answered 503 in 12 ms`, or the connection's error."""
-    seconds: float = 0.0
 
 
 class EngineInfo(msgspec.Struct, frozen=True):
@@ -147,24 +137,6 @@ class Compose(Protocol):
         """Remove the containers of a slot's project (never volumes, never external networks)."""
 
 
-class RouterState(msgspec.Struct, frozen=True):
-    """The router as it is now."""
-
-    running: bool
-    version: tuple[int, ...] = ()
-    container_id: str = ""
-    mounted: bool = True
-    """Whether it sees our directory itself (False: a container from before `init`, which gets copies)."""
-    split: Split | None = None
-    """What our link says; None before the first install."""
-    tree: str = ""
-    """Fingerprint of the files on disk, empty before the first install."""
-    loaded_tree: str = ""
-    """Fingerprint that the running nginx answers with, empty when it doesn't answer."""
-    recording: bool = False
-    """Whether the access log is kept."""
-
-
 class Router(Protocol):
     """The nginx that users' requests come through."""
 
@@ -262,8 +234,11 @@ class Metrics(Protocol):
     def check(self) -> None:
         """Whether it can be asked at all: ConfigError when its certificates, password or token can't be read."""
 
-    async def ask(self, query: str) -> Reading:
-        """The number that a query gives now; never raises for what the network or the other side does."""
+    async def ask(self, query: str, at: float | None = None) -> Reading:
+        """The number that a query gives now, or gave at that time (unix time).
+
+        It never raises for what the network or the other side does.
+        """
 
 
 class Lock(Protocol):

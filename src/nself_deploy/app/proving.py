@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from nself_deploy.app.ports import ProbeAnswer
+from nself_deploy.app.answers import ProbeAnswer
 from nself_deploy.app.world import World
 from nself_deploy.core.health import Judgement, Proof, judge, remember
 from nself_deploy.core.model import (

@@ -17,10 +17,10 @@ from nself_deploy.app.runner import REQUEST_POLL_S, Runner, request_key
 from nself_deploy.app.world import World
 from nself_deploy.core import machine
 from nself_deploy.core.asking import answer_key, ask_key
-from nself_deploy.core.document import StepLine
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import StepStatus
 from nself_deploy.core.recovery import Decision, Standing, Wish, decide
+from nself_deploy.core.step_lines import StepLine
 from nself_deploy.errors import NselfError, Parked
 
 

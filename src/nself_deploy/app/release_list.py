@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from nself_deploy.app.world import Store
+from nself_deploy.app.stores import Store
 from nself_deploy.core.model import PinnedImage, Release, Setting
 
 

@@ -9,7 +9,7 @@ import msgspec
 from nself_deploy.app.judge_records import KEPT, Closed, closed_key
 from nself_deploy.app.judging import session_key
 from nself_deploy.app.ports import JudgeRecords
-from nself_deploy.app.world import Store
+from nself_deploy.app.stores import Store
 from nself_deploy.core.machine import Run
 from nself_deploy.core.replay import Difference, replayed
 from nself_deploy.errors import StateFileError, UsageError

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from nself_deploy.core.document import StepLine
 from nself_deploy.core.machine import Run
 from nself_deploy.core.plan import Plan
+from nself_deploy.core.step_lines import StepLine
 
 
 class Result(msgspec.Struct, frozen=True):

@@ -11,14 +11,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from nself_deploy.app.pausing import parking_of
 from nself_deploy.app.world import World
 from nself_deploy.core import machine
-from nself_deploy.core.document import step_line
 from nself_deploy.core.effects import Effect, ProbeWarm
 from nself_deploy.core.machine import Event, Failure, Run
 from nself_deploy.core.plan import Plan
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
+from nself_deploy.core.step_lines import step_line
 from nself_deploy.errors import Exit, InfrastructureError, Interrupted, Locked, NselfError, Parked, Unhealthy
 
 REQUEST_POLL_S = 0.3
@@ -91,6 +90,8 @@ class Runner:
                 return self._stopped(run, start)
             return machine.Done(time.monotonic() - start, detail)
         except Parked as error:
+            from nself_deploy.app.pausing import parking_of
+
             return machine.Park(parking_of(error), time.monotonic() - start)
         except NselfError as error:
             return machine.Failed(failure_of(error), time.monotonic() - start)
@@ -115,8 +116,7 @@ class Runner:
         return await self._perform(effect, run)
 
     def _refuse_taken(self, run: Run) -> None:
-        known = self._world.store.run(run.id)
-        if self._taken or (known is not None and known.ended):
+        if self._taken or self._world.store.ended(run.id):
             raise Locked(
                 f"Another command put {run.plan.kind} {run.id} right meanwhile: this process was taken for dead.",
                 "nself deploy status shows how it ended.",
@@ -126,8 +126,7 @@ class Runner:
         """Another terminal may ask for an orderly end too, or have ended the run while this process was frozen."""
         with contextlib.suppress(NselfError):  # a journal that can't be read stops the run at its next effect
             while not self._world.store.meta(request_key(run)):
-                known = self._world.store.run(run.id)
-                if known is not None and known.ended:
+                if self._world.store.ended(run.id):
                     self._taken = True
                     break
                 await self._world.clock.sleep(REQUEST_POLL_S)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from nself_deploy.app import breaker
 from nself_deploy.app.breaker import BreakerStore
 from nself_deploy.app.result import Result
-from nself_deploy.app.world import Store, World
+from nself_deploy.app.world import World
 from nself_deploy.core.audit import AuditEvent, event_id
 from nself_deploy.core.breaker import Refused, Turn, TurnOutcome
 from nself_deploy.core.document import run_document
@@ -17,7 +18,6 @@ from nself_deploy.core.machine import Outcome, Run
 from nself_deploy.core.model import Release, Slot, Strategy
 from nself_deploy.core.moments import Moment
 from nself_deploy.core.plan import Kind
-from nself_deploy.core.recovery import Wish
 from nself_deploy.core.release import image_tag
 from nself_deploy.core.rollback import (
     STATUS,
@@ -30,6 +30,9 @@ from nself_deploy.core.rollback import (
 from nself_deploy.core.service_release import prior_release, version_of, with_service
 from nself_deploy.core.slot_records import live_slot
 from nself_deploy.errors import StateFileError, UsageError
+
+if TYPE_CHECKING:
+    from nself_deploy.app.stores import Store
 
 HISTORY = 200
 """Runs that are looked at for a prior version."""
@@ -93,6 +96,7 @@ async def put_right(world: World, request: Request, interrupted: asyncio.Event) 
         NselfError: it can't be put right now.
     """
     from nself_deploy.app.recovery import recover  # a way back to a warm release does not wait for it
+    from nself_deploy.core.recovery import Wish
 
     found = await recover(world, interrupted, Wish.ONWARD)
     if found is None or found.run.outcome is not Outcome.DONE or found.run.plan.kind is not Kind.ROLLBACK:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
 from nself_deploy.app.slo_watch import SloWatch
 from nself_deploy.app.world import World
-from nself_deploy.core.document import StepLine
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import StepStatus
 from nself_deploy.core.rollback import Request, RollbackUIState, ServiceRollback
 from nself_deploy.core.slo import Pace
-from nself_deploy.core.slo_alerts import Alert, Watch
+from nself_deploy.core.slo_alerts import Alert
+from nself_deploy.core.slo_asked import Standing
+from nself_deploy.core.step_lines import StepLine
 from nself_deploy.errors import Exit
 
 LOOK_S = 1.0
@@ -52,6 +53,13 @@ class End(msgspec.Struct):
     """A person ended it."""
     helpless: str = ""
     """Why a fast alert that fires now did not take the release back."""
+    standings: tuple[Standing, ...] = ()
+    """How the objectives stand at the end."""
+
+    @property
+    def unmeasured(self) -> str:
+        """Which objectives can't be judged at the end, and why; empty when all can be."""
+        return "; ".join(f"{one.objective.name}: {one.silence}" for one in self.standings if one.silence)
 
 
 class Guard:
@@ -75,7 +83,7 @@ class Guard:
         clock = self._world.clock
         start, end = clock.monotonic(), self._end
         self._watch.save()
-        watched = ", ".join(objective.name for objective in self._watch.state.watch.objectives)
+        watched = ", ".join(objective.name for objective in self._watch.objectives)
         self._world.note(f"watching {watched}; {self._watch.state.release} is live")
         while True:
             if clock.monotonic() - self._kept >= KEEP_S:
@@ -87,7 +95,8 @@ class Guard:
             ends = await self._act(alerts) and seconds is not None
             left = None if seconds is None else seconds - (clock.monotonic() - start)
             self._world.watcher(StepLine(STEP, StepStatus.RUNNING))
-            self._world.progress(progress(self._watch.state.watch, left))
+            end.standings = self._watch.standings()
+            self._world.progress(progress(end.standings, left))
             end.stopped = stop.is_set()
             if ends or end.stopped or (left is not None and left <= 0):
                 self._watch.save()
@@ -99,6 +108,8 @@ class Guard:
         end, now = self._end, self._world.clock.monotonic()
         fast = next((alert for alert in alerts if alert.windows.pace is Pace.FAST), None)
         if fast is None:
+            if any(told.alert.windows.pace is Pace.FAST for told in self._firing.values()):
+                return False  # nobody can say whether it still fires: what was tried for it is not forgotten
             end.helpless, self._tried, self._wait_s = "", "", AGAIN_S
             return False
         episode = f"{self._watch.state.release} {fast.since}"
@@ -139,8 +150,9 @@ class Guard:
 
     def _tell(self, alerts: tuple[Alert, ...]) -> None:
         """Say which alerts began to fire, and which stopped."""
-        now = {f"{alert.objective.name} {alert.windows.pace}": alert for alert in alerts}
-        for name in [name for name in self._firing if name not in now]:
+        now, silent = {f"{alert.objective.name} {alert.windows.pace}": alert for alert in alerts}, self._watch.silent()
+        over = [key for key, told in self._firing.items() if told.alert.objective.name not in silent]
+        for name in [key for key in over if key not in now]:
             told = self._firing.pop(name)
             told.firing = False
             self._world.note(f"stopped: {told.alert.objective.name} ({told.alert.windows.pace})")
@@ -162,11 +174,13 @@ def order(watch: SloWatch, alert: Alert, run: Run) -> Request:
     return Request(watch.culprit(alert, run), run.plan.target, reason, whole=True, evidence=evidence)
 
 
-def progress(watch: Watch, left_s: float | None) -> str:
-    """One short line: what is left, and the objective that is worst off."""
-    worst, words = -1.0, "no request yet"
-    for number, objective in enumerate(watch.objectives):
-        requests, bad = watch.counts(number)
-        if requests and (burn := bad / requests / objective.budget) > worst:
-            worst, words = burn, f"{objective.name}: {bad} of {requests} were bad, burn {burn:.1f}x"
+def progress(standings: Sequence[Standing], left_s: float | None) -> str:
+    """One short line: what is left, the objective that is worst off, and those that can't be judged."""
+    known = [one for one in standings if one.requests and not one.silence]
+    worst = max(known, key=lambda one: one.burn, default=None)
+    words = "no request yet"
+    if worst is not None:
+        words = f"{worst.objective.name}: {worst.bad} of {worst.requests} were bad, burn {worst.burn:.1f}x"
+    if silent := [one.objective.name for one in standings if one.silence]:
+        words += f"; no data of {', '.join(silent)}"
     return words if left_s is None else f"{max(left_s, 0.0):.0f} s left, {words}"

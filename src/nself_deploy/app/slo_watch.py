@@ -1,5 +1,6 @@
 """Watching objectives: the router's log is read as it is written, and what is known is written down every few seconds.
 
+Prometheus is asked beside it, where an objective's numbers are there.
 Which release answered a request is known from the journals of the runs, which have the time of each move of traffic.
 Whoever goes on after a kill reads from where the last one was: no request counts twice, and none is left out.
 """
@@ -11,15 +12,17 @@ import msgspec
 from nself_deploy.app.known_moves import RUNS, KnownMoves, brought
 from nself_deploy.app.log_keeping import SEEN_KEY
 from nself_deploy.app.ports import LogPosition, LogRead, LogView, RequestLog
+from nself_deploy.app.slo_asking import Asking
 from nself_deploy.app.watching import unix_now
 from nself_deploy.app.world import World
 from nself_deploy.core.log_moves import Move
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Slot
-from nself_deploy.core.past_moves import live_of, live_since
+from nself_deploy.core.past_moves import live_of, live_since, shared_since
 from nself_deploy.core.service_release import version_of
 from nself_deploy.core.slo import LONGEST_S, Objective
 from nself_deploy.core.slo_alerts import Alert, Watch
+from nself_deploy.core.slo_asked import Asked, Standing, standings
 from nself_deploy.errors import NselfError, UsageError
 
 STATE_KEY = "slo-watch"
@@ -61,6 +64,8 @@ class State(msgspec.Struct):
     """The moves of this run, and of those before it, have no usable time: the clock was set back since."""
     skipped: int = 0
     """Lines of the log that could not be understood."""
+    asked: Asked = msgspec.field(default_factory=Asked)
+    """The objectives whose numbers Prometheus has; `watch` has the others."""
 
 
 class SloWatch:
@@ -79,6 +84,7 @@ class SloWatch:
         self._saved = float("-inf")
         self._told: set[str] = set()
         self._routes: dict[str, tuple[str, str]] = {}
+        self._asking, self._shared_at, self._silent = Asking(world), 0.0, dict[str, str]()
         self.state = self._resumed(objectives) or self._begun(objectives)
         if not self._follow():
             raise UsageError(*NOTHING_LIVE)
@@ -89,7 +95,7 @@ class SloWatch:
         return unix_now(self._world) - self.state.began
 
     def look(self) -> tuple[Alert, ...]:
-        """Read what was added to the log; the alerts that fire, and that are the live release's doing.
+        """Read what was added to the log and what Prometheus said; the alerts that fire by it, of the release's doing.
 
         Raises:
             NselfError: the journal can't be read or written.
@@ -107,10 +113,29 @@ class SloWatch:
             if read.problem or not onward or read.position.offset >= read.size:
                 break
         state.watch.advance(self.now - LATE_S)
-        alerts = state.watch.look()
+        self._asking.look(state.asked, self.now, unix_now(self._world), self._shared_at)
+        self._tell_silence()
+        alerts = (*state.watch.look(), *state.asked.look())
         if self._world.clock.monotonic() - self._saved >= SAVE_S:
             self.save()
         return alerts
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """All that are watched: those of the log first."""
+        return (*self.state.watch.objectives, *self.state.asked.objectives)
+
+    def standings(self) -> tuple[Standing, ...]:
+        """How each of them stands."""
+        return standings(self.state.watch, self.state.asked)
+
+    def silent(self) -> dict[str, str]:
+        """Name of each objective that can't be judged by what was answered last -> why."""
+        return self.state.asked.silent()
+
+    async def close(self) -> None:
+        """Wait for no answer of Prometheus any more."""
+        await self._asking.close()
 
     def save(self) -> None:
         """Write down what is known, durably."""
@@ -138,7 +163,9 @@ class SloWatch:
             return alert.service
         names = sorted({s.name for s in live.apps()} & {s.name for s in previous.apps()})
         changed = [name for name in names if version_of(live, name) != version_of(previous, name)]
-        return alert.service if alert.service in changed or not changed else changed[0]
+        if alert.service in changed or (alert.service and not changed):
+            return alert.service
+        return (changed or names or [""])[0]
 
     def _count(self, read: LogRead) -> None:
         state = self.state
@@ -160,7 +187,7 @@ class SloWatch:
         except (msgspec.DecodeError, ValueError):
             self._tell("what an earlier watch knew can't be read; this one begins anew")
             return None
-        if state is None or state.watch.objectives != objectives:
+        if state is None or (state.watch.objectives, state.asked.objectives) != _sorted(objectives):
             return None
         idle = unix_now(self._world) - state.began - state.watch.now
         return state if -BACK_S < idle < LONGEST_S else None
@@ -173,10 +200,11 @@ class SloWatch:
         if not release:
             raise UsageError(*NOTHING_LIVE)
         live_at = live_since(moves)
-        watch = Watch.begin(objectives, max(0.0, live_at - began) if live_at else 0.0)
+        since, (logged, asked) = max(0.0, live_at - began) if live_at else 0.0, _sorted(objectives)
+        watch = Watch.begin(logged, since)
         end = self._reader(LogView(slot, moves, began, "")).end()
         position = LogPosition(end.inode, max(0, end.offset - _BACK_BYTES))
-        return State(watch, began, position, slot, release, live_at, strays)
+        return State(watch, began, position, slot, release, live_at, strays, asked=Asked.begin(asked, since))
 
     def _follow(self) -> bool:
         """Go by the moves that were made up to now; whether there are new ones."""
@@ -190,6 +218,8 @@ class SloWatch:
         if (slot, release) != (state.slot, state.release) or live_at > state.live_at + _SAME_S:
             state.slot, state.release, state.live_at = slot, release, live_at or unix_now(self._world)
             state.watch.goes_live(max(0.0, state.live_at - state.began))
+            state.asked.goes_live(state.watch.live_since)
+        self._shared_at = shared_since(moves)
         self._log: RequestLog = self._reader(LogView(slot, moves, state.began, ""))
         self._routes = self._routed()
         return True
@@ -202,6 +232,7 @@ class SloWatch:
         state.began, state.runs_after = unix_now(self._world) - state.watch.now, self._known.newest
         state.strays = [Move(self._moves[-1].split)]
         state.live_at, self._moves = 0.0, ()
+        state.asked.goes_live(state.watch.now)  # by its new time, older numbers could be taken for the release's
         self._tell("the machine's clock was set back; the watch goes on by its new time")
 
     def _release(self, slot: Slot) -> str:
@@ -230,3 +261,20 @@ class SloWatch:
         if text not in self._told and len(self._told) < _PROBLEMS:
             self._told.add(text)
             self._world.note(text)
+
+    def _tell_silence(self) -> None:
+        """Say which objectives can't be judged any more, and which can be again."""
+        silent = self.silent()
+        for name, why in silent.items():
+            if name not in self._silent:
+                self._world.note(f"no data: {name} can't be judged: {why}")
+        for name in self._silent:
+            if name not in silent:
+                self._world.note(f"data again: {name} is judged")
+        self._silent = silent
+
+
+def _sorted(objectives: tuple[Objective, ...]) -> tuple[tuple[Objective, ...], tuple[Objective, ...]]:
+    """Those of the router's log, and those of Prometheus."""
+    logged = tuple(one for one in objectives if one.queries is None)
+    return logged, tuple(one for one in objectives if one.queries is not None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from nself_deploy.app.ports import ProbeAnswer
+from nself_deploy.app.answers import ProbeAnswer
 from nself_deploy.app.proving import last_lines, slot_containers
 from nself_deploy.app.world import World
 from nself_deploy.core.model import Container, Probe, Protocol, Release, Route, Service, Slot, twin_name

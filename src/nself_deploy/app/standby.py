@@ -8,7 +8,8 @@ from nself_deploy.app import lifecycle, traffic
 from nself_deploy.app.inspect import expired_standby
 from nself_deploy.app.locking import EXPIRY, held
 from nself_deploy.app.log_keeping import stop_recording
-from nself_deploy.app.world import Store, World
+from nself_deploy.app.stores import Store
+from nself_deploy.app.world import World
 from nself_deploy.core.model import Slot
 from nself_deploy.core.slot_records import SlotRecord, SlotRole, standby_slot
 from nself_deploy.errors import Locked

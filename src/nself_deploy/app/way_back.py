@@ -23,6 +23,9 @@ from nself_deploy.core.plan import NO_CAUSE, Cause, Facts, Timing, plan_rollback
 from nself_deploy.core.slot_records import live_slot, standby_slot
 from nself_deploy.errors import ConfigError, NselfError
 
+FRESH_S = 1.0
+"""For so long the standby counts as proved: only a person who thinks about the plan takes longer."""
+
 Complete = Callable[[], Awaitable[None]]
 """Opens the rest of the world, and takes the lock on the engine; raises NselfError when it can't."""
 
@@ -57,10 +60,11 @@ async def back_at_once(
     assert facts.standby is not None
     if not await _answers(world, release, facts.standby):
         return None
+    proved = world.clock.monotonic()
     plan = msgspec.structs.replace(plan_rollback(world.project, release, facts, timing, target), cause=cause)
     plan = migrating.passed_back(world.store, plan, release, force=force_migration)
     confirm(plan)
-    return Result(plan, await carry_out(world, plan, interrupted, _UsersFirst(world, complete).perform))
+    return Result(plan, await carry_out(world, plan, interrupted, _UsersFirst(world, complete, proved).perform))
 
 
 def _standby(world: World, to: str) -> tuple[Facts, Release] | None:
@@ -101,15 +105,17 @@ async def _answers(world: World, release: Release, slot: Slot) -> bool:
 class _UsersFirst:
     """Performs effects; the first one that needs more than files and nginx opens the rest of the world."""
 
-    def __init__(self, world: World, complete: Complete) -> None:
+    def __init__(self, world: World, complete: Complete, proved: float) -> None:
         self._world = world
         self._complete = complete
+        self._proved = proved
         self._whole = False
 
     async def perform(self, effect: Effect, run: Run) -> str:
         """Perform one effect; NselfError when it did not take effect."""
         if not self._whole and isinstance(effect, ProbeWarm | MoveTraffic):
-            return await first_effects(self._world, effect, run)
+            fresh = self._world.clock.monotonic() - self._proved <= FRESH_S
+            return await first_effects(self._world, effect, run, fresh=fresh)
         if not self._whole:
             await self._complete()
             self._whole = True
@@ -118,12 +124,16 @@ class _UsersFirst:
         return await Executor(self._world).perform(effect, run)
 
 
-async def first_effects(world: World, effect: ProbeWarm | MoveTraffic, run: Run) -> str:
-    """What needs neither the engine nor the Compose file; NselfError when it did not take effect."""
+async def first_effects(world: World, effect: ProbeWarm | MoveTraffic, run: Run, *, fresh: bool) -> str:
+    """What needs neither the engine nor the Compose file; NselfError when it did not take effect.
+
+    `fresh`: the standby was proved just now.
+    """
     if isinstance(effect, MoveTraffic):
         return await moving.move(world, effect.split)
     release = world.store.release(run.plan.release)
     if release is None:
         raise ConfigError(f"The record of release {run.plan.release} is missing.", where=".nself/nself.db")
-    await proving.prove_routes(world, release, effect.slot, patience_s=0)  # a person may have thought for long
+    if not fresh:
+        await proving.prove_routes(world, release, effect.slot, patience_s=0)
     return "answers through the router"

@@ -17,10 +17,11 @@ from nself_deploy.app.world import World
 from nself_deploy.cli.output import Lines, print_error, print_json
 from nself_deploy.cli.telling import on_signals, tell_result
 from nself_deploy.core.asking import Answer, Wanted
-from nself_deploy.core.document import StepLine, answer_document, run_document
+from nself_deploy.core.document import answer_document, run_document
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import StepStatus
 from nself_deploy.core.rollback import checked_reason
+from nself_deploy.core.step_lines import StepLine
 from nself_deploy.errors import Exit, GateRefused, UsageError
 
 

@@ -11,15 +11,18 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 import msgspec
 
-from nself_deploy.core.document import Document, StepLine
 from nself_deploy.core.model import StepStatus, Strategy
 from nself_deploy.core.plan import Change
+from nself_deploy.core.step_lines import StepLine
 from nself_deploy.errors import NselfError
+
+if TYPE_CHECKING:
+    from nself_deploy.core.document import Document
 
 _COLOURS = {
     StepStatus.DONE: "32",
@@ -214,5 +217,7 @@ def subject() -> Subject:
 
 def error_document(error: NselfError, target: str, strategy: str, steps: tuple[StepLine, ...] = ()) -> Document:
     """The document of something that failed before a run began."""
+    from nself_deploy.core.document import Document
+
     text = str(error).encode(errors="backslashreplace").decode()
     return Document(target, strategy, "", "", steps, 0, success=False, rolled_back=False, final_percent=0, error=text)

@@ -21,9 +21,9 @@ from nself_deploy.app.world import World
 from nself_deploy.cli.output import Lines, print_json
 from nself_deploy.cli.showing import show_plan
 from nself_deploy.cli.telling import check, gate, needs_yes, on_signals, report
-from nself_deploy.core.document import PlanDocument, SettingLine, plan_document
 from nself_deploy.core.model import Strategy
 from nself_deploy.core.plan import Plan
+from nself_deploy.core.plan_document import PlanDocument, SettingLine, plan_document
 from nself_deploy.core.settings import Settings
 from nself_deploy.errors import Exit, UsageError
 from nself_deploy.wiring.counting import Counted

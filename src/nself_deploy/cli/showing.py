@@ -10,9 +10,9 @@ from nself_deploy.app.replaying import Replay, RunReplay
 from nself_deploy.cli.output import Lines, printable
 from nself_deploy.core import forecast_words
 from nself_deploy.core.audit import AuditEvent
-from nself_deploy.core.document import PlanDocument
 from nself_deploy.core.forecast import Outlook, outlook
 from nself_deploy.core.plan import Change, Plan
+from nself_deploy.core.plan_document import PlanDocument
 
 
 def show_plan(plan: PlanDocument, lines: Lines) -> None:

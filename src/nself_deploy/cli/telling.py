@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
 import os
 import signal
 import sys
@@ -19,7 +18,6 @@ from nself_deploy import wiring
 from nself_deploy.app.result import Result
 from nself_deploy.cli.group import DeployGroup
 from nself_deploy.cli.output import Lines, emit, print_error, print_json, printable, subject
-from nself_deploy.core.document import exit_status, run_document, unchanged_document
 from nself_deploy.core.machine import Outcome, Phase, Run
 from nself_deploy.core.model import StepStatus, Strategy
 from nself_deploy.core.plan import Plan
@@ -34,6 +32,8 @@ TARGETS = ("local", "staging", "prod")
 
 def report(result: Result, duration_ms: int, root: str, lines: Lines, *, as_json: bool) -> int:
     """Print how it ended; the exit status."""
+    from nself_deploy.core.document import run_document, unchanged_document
+
     if result.run is None:
         if as_json:
             print_json(unchanged_document(result.plan, result.before, duration_ms))
@@ -48,6 +48,8 @@ def tell_result(result: Result, root: str, lines: Lines, after: str = "") -> Exi
     run = result.run
     if run is None:
         return Exit.OK
+    from nself_deploy.core.document import exit_status
+
     status = exit_status(run)
     if run.left:
         _tell_left(run, lines, after)
@@ -141,6 +143,8 @@ def check(settings: Settings) -> None:
 
 
 def _meant(word: str, commands: list[str]) -> str:
+    import difflib
+
     near = difflib.get_close_matches(word, [*commands, *TARGETS], n=1)
     return f"Did you mean {near[0]}? " if near else ""
 

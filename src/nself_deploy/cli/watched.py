@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from nself_deploy.app.slo_guard import STEP, progress
 from nself_deploy.cli.output import Lines, emit, print_error, print_json
 from nself_deploy.cli.telling import ENDING, STOPPED
-from nself_deploy.core.document import StepLine, run_document
+from nself_deploy.core.document import run_document
 from nself_deploy.core.model import StepStatus, Strategy
 from nself_deploy.core.rollback import RollbackUIState
 from nself_deploy.core.slo import Pace
+from nself_deploy.core.step_lines import StepLine
 from nself_deploy.core.watch_document import WatchDocument, alert_line, objective_lines
 from nself_deploy.errors import Exit, NselfError
 from nself_deploy.wiring.service_rollback import Told
@@ -31,8 +32,11 @@ def watch(directory: str, texts: Sequence[str], for_s: float | None, *, as_json:
     if as_json:
         print_json(document_of(found, status, round((time.monotonic() - start) * 1000)))
     state = found.end.state
-    if status == Exit.PARKED:
+    if status == Exit.PARKED and found.end.helpless:
         print_error(NselfError(f"An alert fires: {found.end.helpless}.", "Look at it: nself deploy status"))
+    elif status == Exit.PARKED:
+        what = f"Not every objective can be judged: {found.end.unmeasured}."
+        print_error(NselfError(what, "Make Prometheus answer, or watch longer."))
     elif found.rollback is not None and state is not None and state.error:
         print_error(NselfError(state.error, found.rollback.remedy, evidence=found.rollback.evidence))
     elif state is not None:
@@ -68,7 +72,7 @@ def _on_signals(stop: asyncio.Event, lines: Lines) -> None:
 
 
 def _words(found: Watched) -> str:
-    return f"{'stopped; ' if found.end.stopped else ''}{progress(found.watch, None)}"
+    return f"{'stopped; ' if found.end.stopped else ''}{progress(found.end.standings, None)}"
 
 
 def status_of(found: Watched, *, timed: bool) -> Exit:
@@ -79,7 +83,7 @@ def status_of(found: Watched, *, timed: bool) -> Exit:
     if end.stopped:
         return Exit.INTERRUPTED if timed else Exit.OK
     if not end.helpless:
-        return Exit.OK
+        return Exit.PARKED if timed and end.unmeasured else Exit.OK
     return Exit(end.state.exit_status) if end.state is not None and end.state.error == end.helpless else Exit.PARKED
 
 
@@ -99,7 +103,7 @@ def document_of(found: Watched, status: Exit, duration_ms: int) -> WatchDocument
         rolled_back=made is not None and made.success,
         final_percent=made.final_percent if made else 100,
         error=_error(found, status),
-        objectives=objective_lines(found.watch),
+        objectives=objective_lines(end.standings),
         alerts=tuple(alert_line(told.alert, told.at, firing=told.firing) for told in end.alerts),
         ui_state=state.ui_state if state else None,
         service=state.service if state else "",
@@ -115,4 +119,8 @@ def _error(found: Watched, status: Exit) -> str:
     if status is Exit.FAILED and end.state is not None and not end.state.error:
         burnt = next((told.alert.words for told in reversed(end.alerts) if told.alert.windows.pace is Pace.FAST), "")
         return f"rolled back to {end.state.prior_version}: {burnt}"
-    return (end.state.error if end.state is not None else "") or end.helpless or "stopped before its time"
+    return (end.state.error if end.state is not None else "") or end.helpless or _unproved(found, status)
+
+
+def _unproved(found: Watched, status: Exit) -> str:
+    return f"no data: {found.end.unmeasured}" if status is Exit.PARKED else "stopped before its time"

@@ -37,15 +37,17 @@ def _time(_context: click.Context, _option: click.Parameter, value: str | None) 
 def watch(for_s: float | None, texts: tuple[str, ...], as_json: bool, directory: str) -> int:
     """Watch service level objectives by the router's own log, and roll back a release that burns their error budget.
 
-    Objectives stand in the Compose file (x-nself-deploy: slo), or are given: 'availability 99.9',
-    'latency 99 % < 300ms', each with 'of SERVICE' or 'of SERVICE:PORT' behind it if it is about a part.
+    Objectives stand in the Compose file (x-nself-deploy: slo), where they may also be queries of Prometheus, or are
+    given: 'availability 99.9', 'latency 99 % < 300ms', each with 'of SERVICE' or 'of SERVICE:PORT' behind it if it is
+    about a part.
 
     An alert fires when the budget burns 14.4 times too fast over 5m and 1h (fast), or 6 times over 30m and 6h (slow); a
     younger release is judged by the time that it has. A fast alert that began after the release went live rolls it
     back, as --rollback does, and no key is needed; the circuit breaker is asked. Slow ones are told.
 
     Exit status: 0 the time is over and nothing is wrong; 5 it was rolled back; 7 a fast alert fires, and it could only
-    be told; 4 the circuit breaker refused; 2 no engine; 6 another watch runs; 130 stopped before its time.
+    be told, or there was no data of an objective; 4 the circuit breaker refused; 2 no engine; 6 another watch runs;
+    130 stopped before its time.
     """
     from nself_deploy.cli import watched
 

@@ -11,13 +11,10 @@ import msgspec
 
 from nself_deploy.core.mixture import Factors, Mixture, powers, rate_factors, spaced, waiting_at
 
-MOST = 0.5
-"""No objective is worse than this."""
-
 
 @lru_cache(maxsize=32)
 def worse_rates(objective: float) -> Factors:
-    """The alternatives: error rates above the objective (which is at most `MOST`)."""
+    """The alternatives: error rates above the objective (which is at most `analysis.MOST`)."""
     return spaced(1.5 * objective, 0.9)
 
 

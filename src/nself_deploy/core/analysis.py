@@ -7,7 +7,8 @@ from enum import StrEnum
 
 import msgspec
 
-from nself_deploy.core.absolute import MOST
+MOST = 0.5
+"""No objective is worse than this."""
 
 
 def _within(key: str, value: float, low: float, high: float) -> None:

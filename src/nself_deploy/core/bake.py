@@ -9,8 +9,9 @@ from math import log
 
 import msgspec
 
-from nself_deploy.core.absolute import MOST, AbsoluteTest
+from nself_deploy.core.absolute import AbsoluteTest
 from nself_deploy.core.acceptance import MIN_CLIENTS, MIN_REQUESTS, Trials
+from nself_deploy.core.analysis import MOST
 from nself_deploy.core.clients import Clients
 from nself_deploy.core.evidence import Decision, Incident, Request, Verdict
 

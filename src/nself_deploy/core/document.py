@@ -6,36 +6,11 @@ import msgspec
 
 from nself_deploy.core.effects import Bake, Judge
 from nself_deploy.core.evidence import Verdict
-from nself_deploy.core.forecast import Outlook, outlook
-from nself_deploy.core.machine import Outcome, Run, StepState
-from nself_deploy.core.model import Project, StepStatus
+from nself_deploy.core.machine import Outcome, Run
+from nself_deploy.core.model import StepStatus
 from nself_deploy.core.plan import Plan
+from nself_deploy.core.step_lines import StepLine, step_line
 from nself_deploy.errors import Exit
-
-
-class StepLine(msgspec.Struct, frozen=True):
-    """A step as people and programs see it."""
-
-    name: str
-    status: StepStatus
-    seconds: float = 0.0
-    detail: str = ""
-
-
-class ServiceLine(msgspec.Struct, frozen=True):
-    """A service in a plan."""
-
-    name: str
-    role: str
-    reason: str
-
-
-class SettingLine(msgspec.Struct, frozen=True):
-    """A setting with the place it came from."""
-
-    name: str
-    value: object
-    origin: str
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -52,23 +27,6 @@ class Document(msgspec.Struct, frozen=True):
     final_percent: int
     error: str
     verdict: str | None = None
-
-
-class PlanDocument(Document, frozen=True, kw_only=True):
-    """The same with the steps pending, and what was inferred."""
-
-    services: tuple[ServiceLine, ...] = ()
-    routes: tuple[dict[str, object], ...] = ()
-    changes: tuple[dict[str, str], ...] = ()
-    warnings: tuple[str, ...] = ()
-    settings: tuple[SettingLine, ...] = ()
-    forecast: Outlook | None = None
-    """What is expected of a canary; None when nothing is judged."""
-
-
-def step_line(state: StepState) -> StepLine:
-    """One line of a run."""
-    return StepLine(state.name, state.status, state.seconds, state.detail)
 
 
 def run_document(run: Run, before: tuple[StepLine, ...] = (), duration_ms: int = 0) -> Document:
@@ -140,31 +98,6 @@ def answer_document(run: Run, line: StepLine) -> Document:
     found = run_document(run)
     done = line.status is StepStatus.DONE
     return msgspec.structs.replace(found, steps=(line,), success=done, error="" if done else line.detail)
-
-
-def plan_document(plan: Plan, project: Project, settings: tuple[SettingLine, ...]) -> PlanDocument:
-    """What `plan --json` prints."""
-    return PlanDocument(
-        target=plan.target,
-        strategy=plan.strategy.value,
-        release=plan.release,
-        previous_release=plan.previous_release,
-        steps=tuple(StepLine(s.name, StepStatus.PENDING) for s in plan.steps),
-        duration_ms=0,
-        success=True,
-        rolled_back=False,
-        final_percent=100 if plan.candidate or plan.unchanged else 0,
-        error="",
-        services=tuple(ServiceLine(s.name, s.role.value, s.reason) for _, s in sorted(project.services.items())),
-        routes=tuple(
-            {"key": r.key, "service": r.service, "port": r.port, "protocol": r.protocol.value, "source": r.source}
-            for r in project.routes
-        ),
-        changes=tuple({"sign": c.sign, "what": c.what, "reason": c.reason} for c in plan.changes),
-        warnings=plan.warnings,
-        settings=settings,
-        forecast=outlook(plan),
-    )
 
 
 def exit_status(run: Run) -> Exit:

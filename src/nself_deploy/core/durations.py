@@ -6,9 +6,8 @@ import math
 import re
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d)")
-_WHOLE = re.compile(rf"(?:{_PART.pattern})+")
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_PART = r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d)"
+_NUMBER = r"\d+(?:\.\d+)?"
 
 SYNTAX = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$|^[0-9]+(\.[0-9]+)?$"
 """What `parse_duration` takes as text, for the JSON Schema."""
@@ -26,10 +25,10 @@ def parse_duration(value: object) -> float:
     """
     if isinstance(value, str):
         text = value.strip()
-        if _NUMBER.fullmatch(text):
+        if re.fullmatch(_NUMBER, text):
             return float(text)
-        if _WHOLE.fullmatch(text):
-            return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+        if re.fullmatch(f"(?:{_PART})+", text):
+            return sum(float(number) * _UNITS[unit] for number, unit in re.findall(_PART, text))
     elif isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
         return float(value)
     raise ValueError(f"{value!r} is not a duration: write it like 30s, 5m, 1h or 500ms")

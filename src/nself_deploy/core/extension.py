@@ -6,6 +6,7 @@ import ipaddress
 import re
 import typing
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Any
 
 import msgspec
@@ -15,6 +16,7 @@ from nself_deploy.core.durations import Duration
 from nself_deploy.core.metrics import MetricKeys, Prometheus
 from nself_deploy.core.model import Activate, Protocol, Role, Strategy
 from nself_deploy.core.pauses import Then
+from nself_deploy.core.slo_queries import SloQueryKeys
 
 KEY = "x-nself-deploy"
 
@@ -209,7 +211,7 @@ class AlertKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SloKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A service level objective, which `watch` and a bake go by: one of `availability` and `latency`."""
+    """A service level objective, which `watch` and a bake go by: `availability`, `latency` or `prometheus`."""
 
     availability: Annotated[
         float | str | None, _text("The percentage of requests that must not fail.", examples=[99.9])
@@ -217,7 +219,10 @@ class SloKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     latency: Annotated[
         str | None, _text("The percentage of answers that must take no longer.", examples=["99 % < 300ms"])
     ] = None
-    service: Annotated[str, _text("Of requests to this service only; default: of all.")] = ""
+    prometheus: Annotated[SloQueryKeys | None, _text("Numbers of Prometheus in place of the router's own log.")] = None
+    service: Annotated[
+        str, _text("Of requests to this service only, default: of all; with `prometheus`: whose fault they show.")
+    ] = ""
     route: Annotated[str, _text("Of this route only, as `plan` shows it.", examples=["web:8000"])] = ""
 
 
@@ -330,6 +335,7 @@ class Extension(msgspec.Struct, frozen=True):
         return self.services.get(service) or ServiceKeys()
 
 
+@cache
 def bounds(kind: type[msgspec.Struct]) -> dict[str, tuple[str, str]]:
     """The lowest and the highest value of each duration of a struct, as written."""
     found = {}

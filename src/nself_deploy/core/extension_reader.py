@@ -41,7 +41,7 @@ def read_extension(model: Mapping[str, Any], locate: Locate = nowhere) -> Extens
     """
     project = _read(ProjectKeys, model.get(KEY), (KEY,), locate)
     _check_project(project, locate)
-    check_slo(project.slo, tuple(model.get("services") or {}), (KEY, "slo"), locate)
+    check_slo(project, tuple(model.get("services") or {}), (KEY, "slo"), locate)
     services: dict[str, ServiceKeys] = {}
     for name, config in (model.get("services") or {}).items():
         if isinstance(config, Mapping) and KEY in config:

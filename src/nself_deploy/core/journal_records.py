@@ -42,6 +42,18 @@ class Entry(msgspec.Struct, frozen=True):
     detail: str
 
 
+class PlanTarget(msgspec.Struct, frozen=True):
+    """As much of a plan as says where it is for."""
+
+    target: str
+
+
+class RunTarget(msgspec.Struct, frozen=True):
+    """As much of a run: quick to read, for who waits."""
+
+    plan: PlanTarget
+
+
 _ENDED = {Outcome.DONE: RunState.DONE, Outcome.FAILED: RunState.FAILED, Outcome.INTERRUPTED: RunState.UNDONE}
 
 

@@ -22,7 +22,7 @@ from nself_deploy.core.evidence import Request
 from nself_deploy.core.log_clock import LogClock, Tick
 from nself_deploy.core.log_moves import Move, Spell, spells
 from nself_deploy.core.model import Slot
-from nself_deploy.core.nginx_split import ASKED
+from nself_deploy.core.nginx_flags import ASKED
 
 LINE_LIMIT = 64 << 10
 """Bytes; nginx writes less than a tenth of that."""

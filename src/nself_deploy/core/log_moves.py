@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from nself_deploy.core.model import Slot, Split
-from nself_deploy.core.nginx_tree import BUCKETS, bucket_slot
+from nself_deploy.core.nginx_flags import BUCKETS, bucket_slot
 
 MARGIN_S = 0.05
 """Times in the log are as exact as nginx's clock, which it looks at once per turn of its loop."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -43,7 +44,7 @@ def check_metrics(keys: AnalysisKeys, at: KeyPath, locate: Locate = nowhere) -> 
     for index, metric in enumerate(keys.metrics):
         path: KeyPath = (*at, "metrics", index)
         _check_name(metric, names, (*path, "name"), locate)
-        _check_query(metric.query, (*path, "query"), locate)
+        check_query(metric.query, PLACEHOLDERS, (*path, "query"), locate)
         _check_conditions(metric, path, locate)
         _check_counts(metric, path, locate)
         names.add(metric.name)
@@ -115,7 +116,12 @@ def _check_name(metric: MetricKeys, names: set[str], path: KeyPath, locate: Loca
         raise ConfigError(f"Two metrics are called {name!r}.", "Give one of them another.", where=where(locate, path))
 
 
-def _check_query(query: str, path: KeyPath, locate: Locate) -> None:
+def check_query(query: str, known: Sequence[str], path: KeyPath, locate: Locate) -> None:
+    """It says something, is not too long, and has no placeholder but those that are known.
+
+    Raises:
+        ConfigError: it does not; `where` names file, line and key.
+    """
     if not query.strip():
         raise ConfigError(f"{query!r} asks for nothing.", "Write PromQL.", where=where(locate, path))
     if len(query) > MOST_QUERY:
@@ -125,12 +131,12 @@ def _check_query(query: str, path: KeyPath, locate: Locate) -> None:
             where=where(locate, path),
         )
     for name in placeholders(query):
-        if name not in PLACEHOLDERS:
-            near = difflib.get_close_matches(name, PLACEHOLDERS, n=1)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {{{{{near[0]}}}}}? " if near else ""
-            known = ", ".join(f"{{{{{one}}}}}" for one in PLACEHOLDERS)
+            words = ", ".join(f"{{{{{one}}}}}" for one in known)
             at = where(locate, path)
-            raise ConfigError(f"There is no placeholder {{{{{name}}}}}.", f"{hint}Known ones: {known}.", where=at)
+            raise ConfigError(f"There is no placeholder {{{{{name}}}}}.", f"{hint}Known ones: {words}.", where=at)
 
 
 def _check_conditions(metric: MetricKeys, path: KeyPath, locate: Locate) -> None:

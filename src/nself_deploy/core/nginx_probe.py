@@ -12,14 +12,10 @@ Nothing of it is logged or counted, and the user's own http-level limits and pas
 from __future__ import annotations
 
 from nself_deploy.core.model import Protocol, Slot
+from nself_deploy.core.nginx_flags import HOST_HEADER, INFLIGHT_HEADER, LADDER, READABLE
 from nself_deploy.core.nginx_names import Names, quoted
 from nself_deploy.core.routing import TreeSpec, Upstream
 
-LADDER = tuple(2**step for step in range(11))
-"""1, 2, 4 ... 1024."""
-INFLIGHT_HEADER = "X-Nself-Inflight"
-HOST_HEADER = "X-Nself-Host"
-READABLE = "splits/.readable"
 _CONNECT_S = 2
 _READ_S = 60
 

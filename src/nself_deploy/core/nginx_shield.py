@@ -21,8 +21,6 @@ from nself_deploy.core.routing import TreeSpec, Upstream
 if TYPE_CHECKING:
     from nself_deploy.core.nginx_config import Block, Config  # not needed to write files, and slow to import
 
-SHIELD_DIR = "s"
-"""Below a split's directory: one file, named like the slot that is shielded."""
 SHIELDED = "-shielded"
 """Behind the name of a slot, where nginx chooses an upstream."""
 

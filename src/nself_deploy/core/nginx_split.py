@@ -14,14 +14,11 @@ from __future__ import annotations
 import hashlib
 import re
 
+from nself_deploy.core.nginx_flags import BUCKETS, CANDIDATE, LIVE
 from nself_deploy.core.nginx_names import Names
 from nself_deploy.core.routing import TreeSpec
 from nself_deploy.errors import ConfigError
 
-BUCKETS = 100
-CANDIDATE, LIVE = "candidate", "live"
-"""The buckets of requests for which a tester chose the slot."""
-ASKED = frozenset({CANDIDATE, LIVE})
 COOKIE_DAYS = 30
 """How long a client keeps the cookie."""
 _COOKIE = re.compile(r"[A-Za-z0-9_]+")

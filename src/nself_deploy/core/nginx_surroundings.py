@@ -6,10 +6,11 @@ import posixpath
 from collections.abc import Iterable
 
 from nself_deploy.core.nginx_config import Block, Config
+from nself_deploy.core.nginx_flags import LINK
 from nself_deploy.core.nginx_names import Names, quoted
 from nself_deploy.core.nginx_targets import PASSES, Target
 from nself_deploy.core.nginx_text import Change, Writer
-from nself_deploy.core.nginx_tree import COOKIE, HTTP, LIMIT, LINK, LOG, SERVER
+from nself_deploy.core.nginx_tree import COOKIE, HTTP, LIMIT, LOG, SERVER
 from nself_deploy.errors import ConfigError
 
 _SAFE_RELOAD = (1, 27, 4)

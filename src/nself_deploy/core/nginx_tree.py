@@ -21,55 +21,21 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 
-from nself_deploy.core.model import Slot, Split
-from nself_deploy.core.nginx_names import LOG_FIELDS, MIN_VERSION, Names, names_of, quoted, route_key
+from nself_deploy.core.model import Slot
+from nself_deploy.core.nginx_flags import FLAG_DIRS, LINK, RECORDING, SHIELD_DIR
+from nself_deploy.core.nginx_names import LOG_FIELDS, Names, names_of, quoted
 from nself_deploy.core.nginx_probe import probe_conf
-from nself_deploy.core.nginx_shield import SHIELD_DIR, SHIELDED, backups, retried_answers
-from nself_deploy.core.nginx_split import (
-    BUCKETS,
-    CANDIDATE,
-    LIVE,
-    cookie_line,
-    gives_cookie,
-    override_lines,
-    split_lines,
-)
+from nself_deploy.core.nginx_shield import SHIELDED, backups, retried_answers
+from nself_deploy.core.nginx_split import cookie_line, gives_cookie, override_lines, split_lines
 from nself_deploy.core.routing import TreeSpec, Upstream
 from nself_deploy.errors import ConfigError
 
 HTTP, SERVER, LOG, LIMIT, PROBE, TREE = (f"{name}.conf" for name in ("http", "server", "log", "limit", "probe", "tree"))
 COOKIE, OVERRIDE = "cookie.conf", "override.conf"
-LINK = "tree"
-"""Below our directory: the link through which nginx reads the files."""
-RECORDING = "recording"
-"""Below our directory: the file that is there while our access log is kept."""
 PRIVATE = frozenset({PROBE, OVERRIDE})
 """Files that contain a secret: mode 0600."""
-_FLAG_DIRS = {Slot.GREEN: "g", Slot.PLAIN: "p"}
 _IDLE_S = 2
 _SECRET = re.compile(r"[0-9a-f]{32,}")
-
-__all__ = [
-    "BUCKETS",
-    "COOKIE",
-    "HTTP",
-    "LIMIT",
-    "LINK",
-    "LOG",
-    "LOG_FIELDS",
-    "MIN_VERSION",
-    "OVERRIDE",
-    "PRIVATE",
-    "PROBE",
-    "SERVER",
-    "TREE",
-    "bucket_slot",
-    "compile_tree",
-    "fingerprint",
-    "names_of",
-    "route_key",
-    "split_files",
-]
 
 
 def compile_tree(spec: TreeSpec) -> dict[str, str]:
@@ -100,23 +66,6 @@ def fingerprint(files: Mapping[str, str]) -> str:
     for name in sorted(set(files) - {TREE}):
         digest.update(f"{name}\0{len(files[name])}\0{files[name]}".encode())
     return digest.hexdigest()
-
-
-def bucket_slot(split: Split, bucket: int) -> Slot:
-    """The slot of a bucket (0 to 99); the candidate's buckets are always the first ones, so they only grow."""
-    return split.candidate if split.candidate is not None and bucket < split.percent else split.base
-
-
-def split_files(split: Split) -> list[str]:
-    """The flag files of a split, below `splits/<Split.name>/`: `g/NN` for green, `p/NN` for plain, none for blue.
-
-    Two more are for testers: the slot that they mean by candidate and by live, which is the only one where one is.
-    `s/<slot>` is there when what fails on that slot is answered by the other one.
-    """
-    found = {f"{bucket:02d}": bucket_slot(split, bucket) for bucket in range(BUCKETS)}
-    found |= {CANDIDATE: bucket_slot(split, 0), LIVE: bucket_slot(split, BUCKETS - 1)}
-    shield = [f"{SHIELD_DIR}/{split.candidate}"] if split.shielded else []
-    return [f"{_FLAG_DIRS[slot]}/{bucket}" for bucket, slot in found.items() if slot in _FLAG_DIRS] + shield
 
 
 def slots_of(upstreams: Iterable[Upstream]) -> tuple[Slot, ...]:
@@ -268,8 +217,8 @@ def _server(spec: TreeSpec, names: Names, slots: tuple[Slot, ...]) -> str:
     lines = [f"{_HEAD}# Included in each server {{}} with a route: the slot of this request, decided once."]
     lines += retried_answers(spec)
     for slot in slots:
-        if slot in _FLAG_DIRS:
-            flag = quoted(f"{spec.directory}/current/{_FLAG_DIRS[slot]}/", f"{names.bucket}{names.slot}")
+        if slot in FLAG_DIRS:
+            flag = quoted(f"{spec.directory}/current/{FLAG_DIRS[slot]}/", f"{names.bucket}{names.slot}")
             lines.append(f"if (-f {flag}) {{ set {names.slot} {slot}; }}")
     flag = quoted(f"{spec.directory}/{RECORDING}")
     lines.append(f"if (-f {flag}) {{ set {names.recorded} 1; }}")

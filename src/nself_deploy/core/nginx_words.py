@@ -1,4 +1,4 @@
-"""What nginx says when it refuses its files. Pure."""
+"""What nginx says when it refuses its files, or splits requests in another way. Pure."""
 
 from __future__ import annotations
 
@@ -29,6 +29,16 @@ def refusal(words: str, mounts: Mapping[str, str]) -> RouterFilesRefused:
 def refused(words: str) -> bool:
     """Whether it names a line of its files as the reason not to start."""
     return _REFUSAL.search(words) is not None
+
+
+def differences(found: Mapping[int, str], wanted: Mapping[int, str]) -> str:
+    """Which buckets go to other slots than they should: bucket -> slot, as the router says and as the split does."""
+    wrong = [
+        f"bucket {bucket:02d} goes to {found[bucket] or 'nowhere'} instead of {slot}"
+        for bucket, slot in wanted.items()
+        if found[bucket] != slot
+    ]
+    return ", ".join(wrong)
 
 
 def _on_this_machine(path: str, mounts: Mapping[str, str]) -> str:

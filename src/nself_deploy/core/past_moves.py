@@ -55,3 +55,12 @@ def live_since(moves: Sequence[Move]) -> float:
         if live_of(earlier.split) is not slot:
             return later.since
     return 0.0
+
+
+def shared_since(moves: Sequence[Move]) -> float:
+    """When the slot that is live now got its first requests, as a candidate (unix time); 0 as for `live_since`."""
+    slot = live_of(moves[-1].split)
+    for earlier, later in zip(reversed(moves[:-1]), reversed(moves[1:]), strict=True):
+        if not earlier.split.percent_of(slot):
+            return later.since
+    return 0.0

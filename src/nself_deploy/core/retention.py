@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from nself_deploy.core.machine import Run
-from nself_deploy.core.model import Release
+if TYPE_CHECKING:
+    from nself_deploy.core.machine import Run
+    from nself_deploy.core.model import Release
 
 KEEP = 10
 """How many releases are kept, unless the project says otherwise."""

@@ -134,6 +134,7 @@ def _chapters() -> Iterator[tuple[type[msgspec.Struct], str]]:
         "BreakerKeys": "breaker",
         "AlertKeys": "alerts",
         "SloKeys": "slo[]",
+        "SloQueryKeys": "slo[].prometheus",
     }
     for kind in dict.fromkeys(_structs(ProjectKeys)):
         yield kind, f"`{KEY}.{names[kind.__name__]}`"

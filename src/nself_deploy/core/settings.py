@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from nself_deploy.core.durations import Duration, format_duration, parse_duration
-from nself_deploy.core.extension import ProjectKeys, SplitBy, bounds, check_sticky, check_subnet_pool
 from nself_deploy.core.model import Setting, Strategy
 from nself_deploy.core.pauses import Then
 from nself_deploy.errors import UsageError
+
+if TYPE_CHECKING:
+    from nself_deploy.core.extension import ProjectKeys
 
 DEFAULT = "default"
 PROJECT_SOURCE = "docker-compose.yml"
@@ -109,10 +111,11 @@ class _Kind(msgspec.Struct, frozen=True):
 
 
 def _seconds(key: str) -> Callable[[object], float]:
-    low, high = bounds(ProjectKeys)[key]
-    lowest, highest = parse_duration(low), parse_duration(high)
-
     def parse(value: object) -> float:
+        from nself_deploy.core.extension import ProjectKeys, bounds  # its types take long to make
+
+        low, high = bounds(ProjectKeys)[key]
+        lowest, highest = parse_duration(low), parse_duration(high)
         seconds = parse_duration(value)
         if seconds and not lowest <= seconds <= highest:
             raise ValueError(f"{value!r} is out of range: {low} to {high} is possible")
@@ -177,8 +180,16 @@ def _target(value: object) -> str:
     return name
 
 
-def _checked(check: Callable[[str], str]) -> Callable[[object], str]:
-    return lambda value: check(str(value))
+def _sticky(value: object) -> str:
+    from nself_deploy.core.extension import check_sticky
+
+    return check_sticky(str(value))
+
+
+def _subnet_pool(value: object) -> str:
+    from nself_deploy.core.extension import check_subnet_pool
+
+    return check_subnet_pool(str(value))
 
 
 _KINDS = {
@@ -197,8 +208,8 @@ _KINDS = {
     "bake_s": _Kind(_seconds("bake"), "--bake", "", "bake"),
     "pause_expiry_s": _Kind(_seconds("pause_expiry"), "--for", "", "pause_expiry"),
     "pause_then": _Kind(_then, "--then", "", "pause_then"),
-    "sticky": _Kind(_checked(check_sticky), "--sticky", "", "sticky"),
-    "subnet_pool": _Kind(_checked(check_subnet_pool), "--subnet-pool", "", "subnet_pool"),
+    "sticky": _Kind(_sticky, "--sticky", "", "sticky"),
+    "subnet_pool": _Kind(_subnet_pool, "--subnet-pool", "", "subnet_pool"),
 }
 _ZERO_IS_A_VALUE = frozenset({"standby_s", "bake_s", "pause_expiry_s"})
 
@@ -254,7 +265,7 @@ def _candidates(
         yield flags[field], "flag", kind.flag
     if kind.environment and env.get(kind.environment, "").strip():
         yield env[kind.environment].strip(), f"environment {kind.environment}", kind.environment
-    if field == "sticky" and project is not None and project.split is SplitBy.RANDOM:
+    if field == "sticky" and project is not None and project.split == "random":
         yield "random", source, f"{source}: x-nself-deploy.split"
     if kind.project and (value := _key(project, kind.project)) is not None:
         yield value, source, f"{source}: x-nself-deploy.{kind.project}"

@@ -14,7 +14,7 @@ import msgspec
 
 from nself_deploy.core.clients import Clients
 from nself_deploy.core.evidence import Incident, Request, Trouble
-from nself_deploy.core.nginx_probe import LADDER
+from nself_deploy.core.nginx_flags import LADDER
 
 HANG_S = 5.0
 """A candidate that answers nothing for so long hangs, or for twice as long as the live slot's slowest hundredth."""

@@ -30,6 +30,8 @@ class Kind(StrEnum):
 
     AVAILABILITY = "availability"
     LATENCY = "latency"
+    RATIO = "ratio"
+    """By two numbers of Prometheus."""
 
 
 class Pace(StrEnum):
@@ -39,6 +41,23 @@ class Pace(StrEnum):
     """For this one a release is rolled back."""
     SLOW = "slow"
     """This one is only told."""
+
+
+class Queries(msgspec.Struct, frozen=True):
+    """What Prometheus is asked for: how many requests there were in a window, and how many of them were bad."""
+
+    total: str
+    part: str
+    """How many of them were good, or bad."""
+    good: bool = False
+    """Whether `part` counts the good ones."""
+    least_s: int = 60
+    """A shorter window is not asked for: Prometheus has too few samples in it."""
+
+    @property
+    def key(self) -> str:
+        """What `part` is called in the project's file."""
+        return "good" if self.good else "bad"
 
 
 class Objective(msgspec.Struct, frozen=True):
@@ -53,6 +72,10 @@ class Objective(msgspec.Struct, frozen=True):
     """Of requests to this service only; empty: of all."""
     route: str = ""
     """Of this route only, such as `web:8000`; empty: of all."""
+    title: str = ""
+    """One that Prometheus is asked about: what it is called."""
+    queries: Queries | None = None
+    """None: the router's own log says it."""
 
     @property
     def budget(self) -> float:
@@ -61,7 +84,9 @@ class Objective(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """For people: `availability 99.9 %`, `latency 99 % < 300ms of web`. `objective` reads it."""
+        """For people: `availability 99.9 %`, `latency 99 % < 300ms of web` (read by `objective`), `checkouts 99 %`."""
+        if self.queries is not None:
+            return f"{self.title} {self.target * 100:.6g} %"
         limit = f" < {format_duration(self.limit_s)}" if self.kind is Kind.LATENCY else ""
         of = f" of {self.route or self.service}" if self.route or self.service else ""
         return f"{self.kind} {self.target * 100:.6g} %{limit}{of}"
@@ -107,6 +132,12 @@ def windows_at(windows: Windows, age_s: float) -> Windows:
     return msgspec.structs.replace(windows, short_s=short_s, long_s=long_s, scaled=True)
 
 
+def least_windows(windows: Windows, least_s: int) -> Windows:
+    """The same alert, and no window of it shorter than that."""
+    short_s = max(windows.short_s, least_s)
+    return msgspec.structs.replace(windows, short_s=short_s, long_s=max(windows.long_s, short_s))
+
+
 _SHARE = r"([0-9]{1,2}(?:\.[0-9]{1,4})?)"
 _PERCENT = re.compile(rf"{_SHARE} *%?")
 _LATENCY = re.compile(rf"{_SHARE} *% *< *((?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m))+)")
@@ -141,6 +172,19 @@ def latency(text: str, service: str = "", route: str = "") -> Objective:
     if not 0.001 <= limit_s <= _LONGEST_LIMIT_S:
         raise ValueError(f"{match[2]} is no limit for an answer: from 1ms to 600s is possible")
     return Objective(Kind.LATENCY, _share(match[1]), limit_s, service, route)
+
+
+def ratio(target: str | float, title: str, queries: Queries, service: str = "") -> Objective:
+    """An objective about two numbers of Prometheus, from `99.9` or `99.9 %`.
+
+    Raises:
+        ValueError: it is none; says so in words.
+    """
+    written = target.strip() if isinstance(target, str) else f"{target:.8g}"
+    match = _PERCENT.fullmatch(written)
+    if match is None:
+        raise ValueError(f"{written!r} is not a share of the requests: write it like 99.9 %")
+    return Objective(Kind.RATIO, _share(match[1]), service=service, title=title, queries=queries)
 
 
 def objective(text: str) -> Objective:

@@ -7,6 +7,7 @@ By the first count it knows what was wrong already when the release went live; b
 from __future__ import annotations
 
 from math import log
+from typing import Protocol
 
 import msgspec
 
@@ -43,9 +44,10 @@ class Alert(msgspec.Struct, frozen=True):
     def evidence(self) -> str:
         """The counts behind it."""
         share = self.bad / max(1, self.requests)
+        by = "" if self.objective.queries is None else " by Prometheus' count"
         return (
-            f"{self.bad} of {self.requests} requests were bad ({share:.2%}) in {format_duration(self.windows.long_s)}; "
-            f"{100 * self.objective.budget:.4g} % are allowed"
+            f"{self.bad} of {self.requests} requests were bad ({share:.2%}) in {format_duration(self.windows.long_s)}"
+            f"{by}; {100 * self.objective.budget:.4g} % are allowed"
         )
 
 
@@ -58,7 +60,14 @@ class Burning(msgspec.Struct, frozen=True):
     bad: int
 
 
-def fires(tally: Tally, objective: Objective, windows: Windows) -> Burning | None:
+class Counts(Protocol):
+    """Whoever knows how many requests there were, and how many of them were bad."""
+
+    def over(self, seconds: int, /) -> tuple[int, int]:
+        """In the last so many seconds."""
+
+
+def fires(tally: Counts, objective: Objective, windows: Windows) -> Burning | None:
     """What it goes by, when the alert fires."""
     requests, bad = tally.over(windows.long_s)
     lately, lately_bad = tally.over(windows.short_s)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from nself_deploy.core.document import Document
 from nself_deploy.core.rollback import RollbackUIState
-from nself_deploy.core.slo_alerts import Alert, Watch
+from nself_deploy.core.slo_alerts import Alert
+from nself_deploy.core.slo_asked import Standing
 
 
 class ObjectiveLine(msgspec.Struct, frozen=True):
@@ -18,6 +21,10 @@ class ObjectiveLine(msgspec.Struct, frozen=True):
     bad: int
     burn: float
     """How many times faster than allowed its error budget burnt over them."""
+    source: str = "log"
+    """`log` (the router's own) or `prometheus`."""
+    no_data: str = ""
+    """Why it can't be judged; empty: it can."""
 
 
 class AlertLine(msgspec.Struct, frozen=True):
@@ -48,14 +55,19 @@ class WatchDocument(Document, frozen=True, kw_only=True):
     audit_event_id: str = ""
 
 
-def objective_lines(watch: Watch) -> tuple[ObjectiveLine, ...]:
+def objective_lines(standings: Iterable[Standing]) -> tuple[ObjectiveLine, ...]:
     """One for each objective."""
-    lines = []
-    for number, objective in enumerate(watch.objectives):
-        requests, bad = watch.counts(number)
-        burn = bad / requests / objective.budget if requests else 0.0
-        lines.append(ObjectiveLine(objective.name, requests, bad, round(burn, 2)))
-    return tuple(lines)
+    return tuple(
+        ObjectiveLine(
+            one.objective.name,
+            one.requests,
+            one.bad,
+            round(one.burn, 2),
+            "log" if one.objective.queries is None else "prometheus",
+            one.silence,
+        )
+        for one in standings
+    )
 
 
 def alert_line(alert: Alert, at: str, *, firing: bool) -> AlertLine:

@@ -19,7 +19,6 @@ import msgspec
 
 from nself_deploy.adapters.durable_files import write_atomic
 from nself_deploy.adapters.journal import Journal
-from nself_deploy.adapters.judge_record import RecordFiles
 from nself_deploy.adapters.lock import FileLock
 from nself_deploy.adapters.state_files import StateFiles
 from nself_deploy.adapters.system import (
@@ -32,7 +31,6 @@ from nself_deploy.adapters.system import (
     lock_owner,
     user_name,
 )
-from nself_deploy.app.ports import Clock, Engine, Metrics
 from nself_deploy.app.world import World
 from nself_deploy.core.effects import KeepWarm
 from nself_deploy.core.model import Project, Slot
@@ -43,7 +41,9 @@ from nself_deploy.errors import ConfigError, NselfError, UsageError
 
 if TYPE_CHECKING:
     from nself_deploy.adapters.docker_client import DockerClient
+    from nself_deploy.adapters.judge_record import RecordFiles
     from nself_deploy.app.planning import Wanted
+    from nself_deploy.app.ports import Clock, Engine, Metrics
     from nself_deploy.core.plan_canary import Canary
     from nself_deploy.wiring.reading import Read
 
@@ -184,6 +184,7 @@ def _deliver(journal: Journal) -> None:
 
 def judge_records(directory: str) -> RecordFiles:
     """The records of a project's judges."""
+    from nself_deploy.adapters.judge_record import RecordFiles
     from nself_deploy.adapters.project_files import find_project_files
 
     return RecordFiles(Path(find_project_files(directory, os.environ).root))
@@ -263,6 +264,7 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
     from nself_deploy.adapters.compose import DockerCompose
     from nself_deploy.adapters.docker_lock import DockerLock
     from nself_deploy.adapters.docker_lock_volumes import LockVolumes
+    from nself_deploy.adapters.judge_record import RecordFiles
     from nself_deploy.adapters.probe import HttpProber
     from nself_deploy.core.slo_check import objectives_of
     from nself_deploy.wiring.logs import recent_log, request_logs

@@ -22,10 +22,10 @@ from nself_deploy.app.locking import held, held_here, is_warm
 from nself_deploy.app.result import Result
 from nself_deploy.app.way_back import back_at_once
 from nself_deploy.app.world import World
-from nself_deploy.core.document import StepLine
 from nself_deploy.core.machine import Outcome as How
 from nself_deploy.core.plan import Cause, Plan
 from nself_deploy.core.rollback import STATUS, Request, RollbackUIState, ServiceRollback, failed
+from nself_deploy.core.step_lines import StepLine
 from nself_deploy.errors import ConfigError, Exit, GateRefused, NselfError
 from nself_deploy.wiring.way_back import journal_root, open_way_back
 
@@ -174,8 +174,9 @@ class _Rollback:
             self._saved = True
 
     async def _once(self) -> Outcome:
-        self._authorize()
-        result, root = await self._at_once()
+        with contextlib.ExitStack() as meanwhile:
+            self._authorize(meanwhile)
+            result, root = await self._at_once()
         if result is None:
             result, root = await self._in_full()
         if result.run is None:
@@ -183,14 +184,15 @@ class _Rollback:
         state = use_case.ended(result.run, self._request)
         return Outcome(state, result, result.run.failure.remedy if result.run.failure else "", root=root)
 
-    def _authorize(self) -> None:
+    def _authorize(self, meanwhile: contextlib.ExitStack) -> None:
+        """Ask whether the key may do this. The journal stays open: to close it is to write it back while users wait."""
         if self._allowed:
             return
-        with contextlib.closing(_journal(self._directory)) as store:
-            request, source = self._request, self._by.source or wiring.actor()
-            answer = authorize(store.guards, self._key, ACTION, request.environment, request.service, source, moment())
-            if not isinstance(answer, Denied):
-                store.at_end = lambda _: None  # users first: the journal is closed once more
+        store = meanwhile.enter_context(contextlib.closing(_journal(self._directory)))
+        request, source = self._request, self._by.source or wiring.actor()
+        answer = authorize(store.guards, self._key, ACTION, request.environment, request.service, source, moment())
+        if not isinstance(answer, Denied):
+            store.at_end = lambda _: None  # the journal is opened and closed once more
         if isinstance(answer, Denied):
             state = self._state(RollbackUIState(answer.ui_state), answer.what)
             raise _Ended(Outcome(state, remedy=answer.remedy, denied=answer))

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from nself_deploy import wiring
 from nself_deploy.adapters.watch_lock import WatchLock
 from nself_deploy.app.log_keeping import release_log
+from nself_deploy.app.slo_asking import ready
 from nself_deploy.app.slo_guard import End, Guard
 from nself_deploy.app.slo_watch import SloWatch
 from nself_deploy.core.extension import KEY
 from nself_deploy.core.rollback import Request, ServiceRollback
 from nself_deploy.core.slo import HOW, Objective
-from nself_deploy.core.slo_alerts import Watch
 from nself_deploy.core.slo_check import check_routes, objectives_from
 from nself_deploy.errors import UsageError
 from nself_deploy.wiring.service_rollback import By, Outcome, Told, execute
@@ -24,7 +24,6 @@ class Watched:
     """How a watch ended."""
 
     end: End
-    watch: Watch
     rollback: Outcome | None
     """The last rollback, if there was one."""
 
@@ -40,6 +39,7 @@ async def watch(directory: str, texts: Sequence[str], seconds: float | None, tol
 
     Raises:
         UsageError: an objective that makes no sense, none at all, or nothing to watch.
+        ConfigError: an objective that can never be measured.
         Locked: another watch runs.
         NselfError: the project, its journal or its log can't be read.
     """
@@ -48,6 +48,7 @@ async def watch(directory: str, texts: Sequence[str], seconds: float | None, tol
         world = opened.world
         objectives = _objectives(given, world.objectives)
         check_routes(objectives, world.project.routes)
+        await ready(world, objectives)
         world.watcher, world.progress, world.note = told.watcher, told.progress, told.note
         rollbacks: list[Outcome] = []
 
@@ -63,8 +64,9 @@ async def watch(directory: str, texts: Sequence[str], seconds: float | None, tol
             try:
                 end = await Guard(world, slo, roll_back).run(seconds, told.stop)
             finally:
+                await slo.close()
                 await release_log(world)
-        return Watched(end, slo.state.watch, rollbacks[-1] if rollbacks else None)
+        return Watched(end, rollbacks[-1] if rollbacks else None)
 
 
 def _objectives(given: tuple[Objective, ...], own: tuple[Objective, ...]) -> tuple[Objective, ...]:

@@ -19,16 +19,12 @@ from nself_deploy.adapters.state_files import StateFiles
 from nself_deploy.adapters.system import SystemClock, host_name, is_gone, lock_owner, user_name
 from nself_deploy.app.locking import OnEngine
 from nself_deploy.app.world import World
-from nself_deploy.core.machine import Outcome
 from nself_deploy.core.model import Project, RouterRef
-from nself_deploy.core.plan import Kind
 from nself_deploy.core.remembered import KEY, Remembered, recall
 from nself_deploy.core.settings import Settings, resolve_settings
 from nself_deploy.core.slot_records import standby_slot
 from nself_deploy.errors import ConfigError, StateFileError
 
-_HISTORY = 200
-"""Runs that are looked at for the last deploy."""
 _PARTS = ("engine", "compose", "router", "prober", "files", "project", "tree", "git", "request_log")
 """What the whole world has and the small one lacks."""
 
@@ -105,11 +101,7 @@ def deployed_to(directory: str) -> str | None:
     if root is None:
         return None
     with contextlib.closing(Journal.open(root, create=False)) as store:
-        for limit in (1, _HISTORY):
-            for run in store.history(limit):
-                if run.plan.kind is Kind.DEPLOY and run.outcome is Outcome.DONE:
-                    return run.plan.target
-    return None
+        return store.last_target()
 
 
 def journal_root(directory: str) -> Path | None:

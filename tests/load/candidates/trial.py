@@ -18,7 +18,7 @@ from tests.load.candidates.onelog import differences
 from tests.real import people
 from tests.real.stack import Stack, docker, wait_for
 
-PATIENCE_S = 240.0
+PATIENCE_S = 900.0
 _SEEN = 20
 """So many answers of a candidate, and it has users."""
 _COUNTED = re.compile(r"(\d+) clients? w(?:ere|as) hit")
@@ -67,13 +67,16 @@ def shop(prefix: str) -> Stack:
     return stack
 
 
-def tried(stack: Stack, candidate: Candidate, release: str) -> Tried:
-    """Give it users, and wait for its end; the shop is live and alone afterwards."""
+def tried(stack: Stack, candidate: Candidate, release: str, slack_s: float = SLACK_S) -> Tried:
+    """Give it users, and wait for its end; the shop is live and alone afterwards.
+
+    It has to be found `slack_s` after the simulation's longest time, at the latest.
+    """
     live, slot = stack.release_served(), people.split(stack)
     if not candidate.users:
         process = _begun(stack, candidate, release)
         status, document, err = _ended(process)
-        found = _told(candidate, status, document, err)
+        found = _told(candidate, slack_s, status, document, err)
     else:
         began = time.time()
         with LoadProcess(crowd(), stack.url) as load:
@@ -81,7 +84,7 @@ def tried(stack: Stack, candidate: Candidate, release: str) -> Tried:
             status, document, err = _led(stack, candidate, release, load)
             load.wait_requests(int(RATE / 2))
             report = load.stop()
-        found = _told(candidate, status, document, err)
+        found = _told(candidate, slack_s, status, document, err)
         _add_users(found, candidate, report, release, list(_lines(stack, began)), "green" if slot == "blue" else "blue")
     if candidate.kills:
         found.wrong += differences(stack)
@@ -131,7 +134,7 @@ def _has_users(load: LoadProcess, release: str) -> None:
     )
 
 
-def _told(candidate: Candidate, status: int, document: dict[str, Any], err: str) -> Tried:
+def _told(candidate: Candidate, slack_s: float, status: int, document: dict[str, Any], err: str) -> Tried:
     """What the deploy says of itself."""
     judged = [step["seconds"] for step in document.get("steps", ()) if step["name"].startswith("Judge")]
     count = _COUNTED.search(document.get("error") or "")
@@ -140,7 +143,7 @@ def _told(candidate: Candidate, status: int, document: dict[str, Any], err: str)
     found.counted = int(count[1]) if count else 0
     if status != candidate.status or found.verdict not in (candidate.verdicts or ("",)):
         found.wrong.append(f"exit {status}, {found.verdict or 'no verdict'}: {err.strip()[-600:]}")
-    limit = candidate.found.longest + SLACK_S
+    limit = candidate.found.longest + slack_s
     if candidate.found.longest and not candidate.kills and (found.seconds is None or found.seconds > limit):
         found.wrong.append(f"not found within {limit:.0f} s")
     final = 100 if status == 0 else 10 if found.verdict == "inconclusive" else 0
