@@ -135,6 +135,8 @@ def test_the_way_back_is_refused_too_also_with_a_key(site: Stack) -> None:
     outcome = site.nself(*words, check=False, NSELF_DEPLOY_KEY=key)
     refused(site, outcome, "migrations are never undone")
     assert (outcome.json["ui_state"], outcome.json["success"]) == ("error", False)
+    newest = site.nself("audit", "list", "--json").json[0]
+    assert (newest["event_type"], newest["outcome"], newest["service"]) == ("rollback", "refused", "web")
     unwanted = site.nself(*words, "--force-migration", check=False, NSELF_DEPLOY_KEY=key)
     assert (unwanted.status, "--force-migration does not go with --rollback" in unwanted.err) == (1, True)
     assert served(site) == "two"
