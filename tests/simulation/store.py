@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from nself_deploy.core.audit import AuditEvent, Trigger, run_events
+from nself_deploy.core.audit import AuditEvent, Trigger, migrations_overridden, run_events
 from nself_deploy.core.journal_records import Entry, EntryKind
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Project, Release, Slot
@@ -62,9 +62,16 @@ class SimStore:
         if run.id in saved.runs:
             raise ValueError(f"run {run.id} has begun already")
         slots = {**saved.slots, **(slots or {})}
+        event = migrations_overridden(run)
         self._commit(
             f"begin {run.id} {run.plan.kind} {run.plan.release} in {run.plan.candidate}",
-            replace(saved, runs={**saved.runs, run.id: run}, entries={**saved.entries, run.id: ()}, slots=slots),
+            replace(
+                saved,
+                runs={**saved.runs, run.id: run},
+                entries={**saved.entries, run.id: ()},
+                slots=slots,
+                events=saved.events if event is None else {**saved.events, event.id: event},
+            ),
         )
 
     def record(

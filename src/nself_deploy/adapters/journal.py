@@ -167,7 +167,7 @@ class Journal:
             ValueError: there is a run with this id.
         """
         with self.transaction():
-            self.audit.check()
+            self.audit.begin(run)
             if self._rows("SELECT 1 FROM runs WHERE run_id = ?", run.id):
                 raise ValueError(f"run {run.id} has begun already")
             self._execute(

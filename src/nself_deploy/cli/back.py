@@ -20,7 +20,9 @@ from nself_deploy.wiring.counting import completed
 from nself_deploy.wiring.way_back import deployed_to, open_way_back
 
 
-def rollback(flags: dict[str, Any], directory: str, *, as_json: bool, yes: bool, to: str, wait_s: float) -> int:
+def rollback(
+    flags: dict[str, Any], directory: str, *, as_json: bool, yes: bool, to: str, wait_s: float, force_migration: bool
+) -> int:
     """Go back to the previous release, or to the one named; where the last deploy was for, if no target is given."""
     if flags.get("target") is None:
         flags = {**flags, "target": deployed_to(directory)}
@@ -49,6 +51,7 @@ def rollback(flags: dict[str, Any], directory: str, *, as_json: bool, yes: bool,
                     lambda made: gate(made, settings.target, lines, as_json=as_json, yes=yes),
                     completed(world, lambda: complete(on_engine)),
                     to=to,
+                    force_migration=force_migration,
                 )
             return (result, str(world.root)) if result else None
 
@@ -56,6 +59,8 @@ def rollback(flags: dict[str, Any], directory: str, *, as_json: bool, yes: bool,
     if found is None:
         from nself_deploy.cli import running
 
-        return running.rollback(flags, directory, as_json=as_json, yes=yes, to=to, wait_s=wait_s)
+        return running.rollback(
+            flags, directory, as_json=as_json, yes=yes, to=to, wait_s=wait_s, force_migration=force_migration
+        )
     result, root = found
     return report(result, int((time.monotonic() - start) * 1000), root, lines, as_json=as_json)

@@ -128,6 +128,8 @@ class Plan(msgspec.Struct, frozen=True):
     traffic: Traffic | None = None
     """What users asked for lately; None when that is not known, or not needed."""
     cause: Cause = NO_CAUSE
+    override: tuple[str, ...] = ()
+    """What its migrations break, which somebody accepted; empty when they break nothing."""
 
     @property
     def judged(self) -> bool:

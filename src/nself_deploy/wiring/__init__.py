@@ -67,12 +67,12 @@ class Opened:
         """The limits of a run."""
         return timing_of(self.settings)
 
-    def wanted(self, *, keep_failed: bool = False) -> Wanted:
+    def wanted(self, *, keep_failed: bool = False, force_migration: bool = False) -> Wanted:
         """How a release takes over."""
         from nself_deploy.app.planning import Wanted
 
         canary = msgspec.structs.replace(self.canary, keep_failed=keep_failed)
-        return Wanted(self.settings.strategy, self.timing, self.settings.target, canary)
+        return Wanted(self.settings.strategy, self.timing, self.settings.target, canary, force_migration)
 
 
 class Files:
@@ -277,6 +277,7 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
     from nself_deploy.adapters.probe import HttpProber
     from nself_deploy.core.slo_check import objectives_of
     from nself_deploy.wiring.logs import recent_log, request_logs
+    from nself_deploy.wiring.migrations import migrations_of
 
     target = source.settings.target
     return World(
@@ -304,6 +305,7 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
         judge_records=RecordFiles(root),
         objectives=objectives_of(source.extension.project.slo),
         keep_releases=source.extension.project.keep_releases or KEEP,
+        migrations=migrations_of(root, source.extension.project.migrations),
     )
 
 

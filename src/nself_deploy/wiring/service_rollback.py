@@ -152,7 +152,8 @@ class _Rollback:
             return
         with contextlib.closing(wiring.open_journal(root)) as store, store.transaction():
             if not state.audit_event_id and store.unfinished() is None:  # a run's end is an event by itself
-                event = use_case.note(store, self._request, "failed", state.error, self._key_name)
+                how = "refused" if state.exit_status == Exit.REFUSED else "failed"
+                event = use_case.note(store, self._request, how, state.error, self._key_name)
                 outcome.state = state = msgspec.structs.replace(state, audit_event_id=event)
             if not self._others_turn(root, store):
                 use_case.save_state(store, state)
