@@ -24,6 +24,7 @@ from tests.real.stack import Stack
 QUICK = ("--drain", "1s", "--min-uptime", "1s", "--health-timeout", "90s")
 PAUSE_S = 0.002
 LIMIT_S = 120.0
+WAYS = ("warm", "no-engine", "cold", "compose")
 NOWHERE = {"DOCKER_HOST": "unix:///nowhere.sock"}
 
 
@@ -83,8 +84,8 @@ def measured(stack: Stack, argv: list[str], **env: str) -> Measured:
     return Measured((last_bad - start) * 1000, (first_good - start) * 1000, failed, ended - start)
 
 
-def ours(runs: int) -> dict[str, list[Measured]]:
-    """Warm, warm without an engine, and cold."""
+def ours(runs: int, ways: Sequence[str]) -> dict[str, list[Measured]]:
+    """Warm, warm without an engine, and cold: those of them that are asked for."""
     stack = tiny()
     # As an installed program is: compiled once. Some environments forbid that, and every start compiles all of it.
     stack.env |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(stack.root.parent / "compiled")}
@@ -94,14 +95,17 @@ def ours(runs: int) -> dict[str, list[Measured]]:
             stack.nself(*QUICK, "--standby", "1h", RELEASE=release)
         found: dict[str, list[Measured]] = {}
         warm = [*back, "--standby", "1h"]
-        found["warm"] = [told("warm", measured(stack, warm)) for _ in range(runs)]
-        found["warm, no engine"] = []
-        for _ in range(runs):
-            found["warm, no engine"].append(told("warm, no engine", measured(stack, warm, **NOWHERE)))
-            stack.nself("resume")
-        stack.run(*back, "--standby", "0")
-        cold = [*back, "--standby", "0"]
-        found["cold"] = [told("cold", measured(stack, cold)) for _ in range(runs)]
+        if "warm" in ways:
+            found["warm"] = [told("warm", measured(stack, warm)) for _ in range(runs)]
+        if "no-engine" in ways:
+            found["warm, no engine"] = []
+            for _ in range(runs):
+                found["warm, no engine"].append(told("warm, no engine", measured(stack, warm, **NOWHERE)))
+                stack.nself("resume")
+        if "cold" in ways:
+            cold = [*back, "--standby", "0"]
+            stack.run(*cold)
+            found["cold"] = [told("cold", measured(stack, cold)) for _ in range(runs)]
         return found
     finally:
         stack.remove()
@@ -151,8 +155,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure all of them and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="runs of each way back")
-    runs = parser.parse_args(arguments).runs
-    found = ours(runs) | {"`docker compose up -d`": compose(runs)}
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="ways back that are measured")
+    given = parser.parse_args(arguments)
+    found = ours(given.runs, given.ways)
+    if "compose" in given.ways:
+        found["`docker compose up -d`"] = compose(given.runs)
     sys.stdout.write(f"{machine()}\n\n{table(found)}\n")
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -335,10 +336,11 @@ def test_a_rollback_with_a_good_key_starts_nobody_before_users_are_back(
     say("init", "--webhook", server.url)
     request = Request("web", "prod", "", 0)
     started.clear()
-    _Rollback(str(project), request, key, Told(), By())._authorize()
+    with contextlib.ExitStack() as meanwhile:
+        _Rollback(str(project), request, key, Told(), By())._authorize(meanwhile)
     good = list(started)
-    with pytest.raises(_Ended):
-        _Rollback(str(project), request, "wrong", Told(), By())._authorize()
+    with pytest.raises(_Ended), contextlib.ExitStack() as meanwhile:
+        _Rollback(str(project), request, "wrong", Told(), By())._authorize(meanwhile)
 
     assert good == []
     assert started == [["deploy", "deliver-audit", "-C", str(project)]]
