@@ -179,7 +179,7 @@ def test_a_release_that_breaks_under_traffic_is_taken_back(site: Site) -> None:
     assert re.search(rf"error: web in green .*({found_out})", driven.errors), driven.errors
     assert re.search(r"green-web-1 \| .*release 3 \(good\) starts", driven.errors), driven
     assert "traffic is on blue" in driven.errors
-    assert report.releases_between("moved").get("3"), "it did get traffic"
+    assert report.per_release.get("3"), "it did get traffic"
     assert not report.wrong_after("back", LIVE), report.table()
     moved, back = report.moment("moved"), report.moment("back")
     lost = [a for a in report.records if a.outcome != "ok"]

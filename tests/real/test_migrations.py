@@ -23,7 +23,7 @@ JOB = """
     x-nself-deploy: {role: job}
 
   store:"""
-SETTINGS = "{min_uptime: 1s, drain: 1s, health_timeout: 60s, migrations: ['db/*.sql']}"
+SETTINGS = "{min_uptime: 1s, drain: 1s, health_timeout: 240s, migrations: ['db/*.sql']}"
 DROPS = "ALTER TABLE orders\n  DROP COLUMN note;\n"
 
 

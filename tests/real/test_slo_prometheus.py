@@ -31,7 +31,7 @@ SETTINGS = """x-nself-deploy:
   min_uptime: 1s
   drain: 1s
   analysis:
-    prometheus: {{url: "{url}", timeout: 2s}}
+    prometheus: {{url: "{url}", timeout: 20s}}
   slo:
     - service: web
       prometheus:
@@ -81,7 +81,7 @@ class Site:
             yield found
         finally:
             stop.set()
-            thread.join(90)
+            thread.join(240)
             self.bad("none")
 
     def known(self, test: str) -> bool:
