@@ -60,7 +60,7 @@ class BlueGreenConfig:
     health_timeout_sec: int = 0
     """Seconds; 0 means the default (30)."""
     force_migration: bool = False
-    """Go on with a pending migration that the live release can't live with. Reserved: nothing is refused for it yet."""
+    """Go on with a pending migration that the live release can't live with; that is an event of the audit trail."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class CanaryConfig:
     health_timeout_sec: int = 0
     """Seconds; 0 means the default (30)."""
     force_migration: bool = False
-    """Go on with a pending migration that the live release can't live with. Reserved: nothing is refused for it yet."""
+    """Go on with a pending migration that the live release can't live with; that is an event of the audit trail."""
     dry_run: bool = False
     """Give the steps without executing them."""
 
@@ -159,11 +159,12 @@ def execute_rollback(config: RollbackConfig) -> RollbackResult:
     _not_in_a_loop("execute_rollback")
     request = checked(config.service, _environment(config.environment), config.reason, config.max_retries)
     from nself_deploy import wiring
-    from nself_deploy.wiring.service_rollback import Told, execute
+    from nself_deploy.wiring.service_rollback import Told, execute, hear
 
     outcome = asyncio.run(execute(str(config.project_root), request, config.deploy_key, Told()))
     if outcome.result is not None and outcome.state.ui_state is RollbackUIState.POPULATED:
         wiring.schedule_expiry(outcome.result.plan, outcome.root)
+    hear(outcome)
     return _result(outcome.state)
 
 
@@ -320,7 +321,7 @@ async def _deploy(config: BlueGreenConfig | CanaryConfig, flags: dict[str, objec
     from nself_deploy.core.plan_document import plan_document
 
     async with wiring.open_world(str(config.project_root), flags, write=not config.dry_run) as opened:
-        world, wanted = opened.world, opened.wanted()
+        world, wanted = opened.world, opened.wanted(force_migration=config.force_migration)
         if config.dry_run:
             plan = await preview(world, wanted)
             return _outcome(plan_document(plan, world.project, ()))

@@ -1,9 +1,9 @@
-"""`nself deploy …` in a process that kills itself (SIGKILL) at one boundary: `… child PLACE FILE deploy WORDS`.
+"""`nself deploy …` in a process that kills itself (SIGKILL) at one boundary: `… child PLACE FILE WRITES deploy WORDS`.
 
 A boundary is a moment between two things that a run writes down or does: before the run is in the journal, after that
 (which is before the first intent), after each intent, after each effect (that worked or not), and after each outcome
 (which is before the next intent: nothing happens between the two). Each one that is reached is a line of the file.
-PLACE is the boundary's number, or its name.
+PLACE is the boundary's number, or its name. With WRITES (1, else 0) there are more of them: `tests/crash/writes.py`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from nself_deploy.app.world import World
 from nself_deploy.cli.main import run
 from nself_deploy.core.effects import Effect, MoveTraffic, ProbeWarm
 from nself_deploy.core.machine import Run
+from tests.crash.writes import wrap_writes
 
 
 def kills_itself_at(place: str, file: str) -> Callable[[str], None]:
@@ -76,6 +77,9 @@ def wrap(reached: Callable[[str], None]) -> None:
 
 
 if __name__ == "__main__":
-    wrap(kills_itself_at(sys.argv[1], sys.argv[2]))
-    sys.argv[1:3] = []
+    at_boundary = kills_itself_at(sys.argv[1], sys.argv[2])
+    wrap(at_boundary)
+    if sys.argv[3] == "1":
+        wrap_writes(at_boundary)
+    sys.argv[1:4] = []
     run()

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nself_deploy.core.machine import Outcome
+from nself_deploy.core.machine import Outcome, Run
 from tests.crash.checks import HEADER, Baseline, Records, faults, leftovers
-from tests.crash.scenarios import COLD, Scenario, Site
+from tests.crash.scenarios import COLD, Scenario
+from tests.crash.service_back import SAME
+from tests.crash.site import Site
 from tests.load import Kind, Limits, LoadMix, LoadProcess, Report, Stream
 from tests.real.stack import ROOT, Stack, expirers
 
@@ -23,7 +25,8 @@ _FEW = 4
 _LIMIT_S = 240.0
 _RESUMED = {Outcome.DONE: {0}, Outcome.FAILED: {0, 5}, Outcome.INTERRUPTED: {0, 130}}
 """Exit statuses of resume, by how the run ends; 0 is also for a run that never began."""
-_WAYS = ("resume", "abort", "the next deploy")
+_ONWARD = (SAME, "the next deploy")
+"""Ways in which one more run is begun when the killed one could not be finished."""
 
 
 @dataclass
@@ -151,7 +154,7 @@ def _on_one_site(
 def _kill_and_heal(scenario: Scenario, site: Site, baseline: Baseline, load: LoadProcess, number: int) -> Kill | None:
     """One kill; None when the run got through before boundary `number`."""
     start, known = time.monotonic(), {run.id for run in Records.of(site.stack).runs}
-    release = site.next_release()
+    release, promise = site.next_release(), scenario.promise(site) if scenario.promise else None
     if scenario.first_killed:
         _first_kill(scenario, site, release)
     status, where, out = _run_child(site.stack, scenario, scenario.words, str(number), release)
@@ -159,24 +162,29 @@ def _kill_and_heal(scenario: Scenario, site: Site, baseline: Baseline, load: Loa
         _got_through(scenario, site, baseline, status, out)
         return None
     load.wait_requests(_FEW, _LIMIT_S)
-    way = _WAYS[(number + number // 3) % 3]
+    ways = [way for way in scenario.ways if way != SAME or where != scenario.said]
+    way = ways[(number + number // len(ways)) % len(ways)]
     begun = [run for run in Records.of(site.stack).runs if run.id not in known]
     kill = Kill(scenario.name, number, where, way, 0.0)
     kill.faults += [f"{len(begun)} runs began"] if len(begun) > 1 else []
-    past_undoing = bool(begun and begun[0].committed and not begun[0].ended)
+    past_undoing = any(run.committed for run in Records.of(site.stack).unfinished)
+    kill.faults += promise.killed(where) if promise else []
     kill.faults += _heal(scenario, site, way, release, past_undoing=past_undoing)
+    kill.ended = _end_of(scenario, way, begun[0], site, known, kill) if begun else "never began"
+    kill.faults += promise.healed(way) if promise else []
     load.wait_requests(_FEW, _LIMIT_S)
     kill.leftovers, kill.seconds = leftovers(site.stack, baseline), time.monotonic() - start
     kill.faults += faults(site.stack, baseline)
-    ended = {run.id: run for run in Records.of(site.stack).runs}
-    if begun:
-        run = ended[begun[0].id]
-        kill.ended = str(run.outcome or "not ended")
-        kill.faults += _wrong_end(scenario, way, run.outcome, committed=begun[0].committed)
-        kill.faults += _extra(way, len(ended) - len(known) - 1)
-    else:
-        kill.ended = "never began"
     return kill
+
+
+def _end_of(scenario: Scenario, way: str, begun: Run, site: Site, known: set[str], kill: Kill) -> str:
+    """How the killed run ended, in a word; what is wrong with that is told."""
+    ended = {run.id: run for run in Records.of(site.stack).runs}
+    outcome = ended[begun.id].outcome
+    kill.faults += _wrong_end(scenario, way, outcome, committed=begun.committed)
+    kill.faults += _extra(way, len(ended) - len(known) - 1)
+    return str(outcome or "not ended")
 
 
 def _first_kill(scenario: Scenario, site: Site, release: str) -> None:
@@ -194,7 +202,7 @@ def _run_child(
     log.unlink(missing_ok=True)
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     done = subprocess.run(
-        [sys.executable, "-m", "tests.crash.child", place, str(log), "deploy", *words],
+        [sys.executable, "-m", "tests.crash.child", place, str(log), str(int(scenario.writes)), "deploy", *words],
         cwd=stack.root,
         env=stack.environment(RELEASE=release, PYTHONPATH=path, **scenario.env),
         capture_output=True,
@@ -223,6 +231,8 @@ def _heal(scenario: Scenario, site: Site, way: str, release: str, *, past_undoin
         outcome, expected = site.stack.nself("resume", check=False), _RESUMED[scenario.outcome]
     elif way == "abort":
         outcome, expected = site.stack.nself("abort", check=False), {4} if past_undoing else {0}
+    elif way == SAME:
+        outcome, expected = site.stack.nself(*scenario.words, check=False), scenario.repeated
     else:
         version = release if scenario.same_version else site.next_release()
         outcome, expected = site.stack.nself(*scenario.mend, check=False, RELEASE=version), {0}
@@ -241,8 +251,8 @@ def _wrong_end(scenario: Scenario, way: str, outcome: Outcome | None, *, committ
 
 
 def _extra(way: str, count: int) -> list[str]:
-    """Runs beside the killed one: a deploy may add its own, nobody else."""
-    return [] if 0 <= count <= (way == _WAYS[2]) else [f"{count} more runs on record"]
+    """Runs beside the killed one: a deploy or the same request may add its own, nobody else."""
+    return [] if 0 <= count <= (way in _ONWARD) else [f"{count} more runs on record"]
 
 
 def _end_expirers(stack: Stack) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from nself_deploy.core.machine import Outcome
 from nself_deploy.core.slot_records import SlotRole
+from tests.crash import parked, service_back
 from tests.crash.checks import Records
-from tests.real.stack import Stack, copy_of
+from tests.crash.service_back import REQUEST, OneRollback
+from tests.crash.site import Site, fresh
 
 FAST = ("--min-uptime", "1s", "--drain", "2s")
 PATIENT = ("--health-timeout", "90s")
@@ -20,35 +22,22 @@ CANARY = (*COLD, "--strategy", "canary", "--steps", "20:3s,60:3s,100", "--soak",
 """It is only observed (see the project): with few users a verdict would take minutes."""
 
 
-@dataclass
-class Site:
-    """One project, and the releases that it has had."""
-
-    stack: Stack
-    number: int = 0
-
-    def next_release(self) -> str:
-        self.number += 1
-        return f"r{self.number}"
-
-
-@contextlib.contextmanager
-def _fresh() -> Iterator[Site]:
-    """A project of its own, which does not stay when it can't be prepared."""
-    site = Site(copy_of("crash", prefix="crash"))
-    try:
-        yield site
-    except BaseException:
-        site.stack.remove()
-        raise
-
-
 def _initialised() -> Site:
     """Live with its first release, by nself deploy."""
-    with _fresh() as site:
+    with fresh() as site:
         site.stack.nself("init", "--yes")
         site.stack.nself(*COLD, RELEASE=site.next_release())
     return site
+
+
+class Promise(Protocol):
+    """What must hold beside all that is looked at from outside."""
+
+    def killed(self, where: str) -> list[str]:
+        """What does not hold right after the kill; `where` is the last thing that was done."""
+
+    def healed(self, way: str) -> list[str]:
+        """What does not hold when it was put right in this way."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +62,21 @@ class Scenario:
     """Whether each kill needs a project of its own."""
     same_version: bool = False
     """Whether the next deploy is of the version whose deploy was killed, as when a person just types it again."""
+    writes: bool = False
+    """Whether each durable write beside the effects is a boundary too."""
+    ways: tuple[str, ...] = ("resume", "abort", "the next deploy")
+    """In which it is put right, by turns."""
+    repeated: frozenset[int] = frozenset({0})
+    """Exit statuses of the same command when it is what puts it right."""
+    said: str = ""
+    """Boundary at which it was said how it ended: the same request again would be another one."""
+    promise: Callable[[Site], Promise] | None = None
+    """Begins to watch a project in which nothing is under way."""
 
 
 def _plain() -> Site:
     """Started by plain Compose, and ready to be adopted."""
-    with _fresh() as site:
+    with fresh() as site:
         site.stack.compose("up", "-d", "--wait", "--quiet-pull", RELEASE=site.next_release())
         site.stack.nself("init", "--yes")
     return site
@@ -94,6 +93,34 @@ def _has_history(site: Site) -> None:
         site.stack.nself(*COLD, RELEASE=site.next_release())
 
 
+def _service_rollback(name: str, make: Callable[[], Site]) -> Scenario:
+    return Scenario(
+        f"service-rollback-{name}",
+        REQUEST,
+        Outcome.DONE,
+        mend=(),
+        make=make,
+        ready=service_back.deployed,
+        writes=True,
+        ways=service_back.WAYS,
+        said=service_back.HEARD,
+        promise=OneRollback,
+    )
+
+
+def _decision(word: str, outcome: Outcome, promise: Callable[[Site], Promise]) -> Scenario:
+    return Scenario(
+        f"{word}-parked",
+        (word,),
+        outcome,
+        ready=lambda site: parked.parked(site, *COLD),
+        writes=True,
+        ways=parked.WAYS,
+        repeated=frozenset({0, 1} if word == "promote" else {0, 4}),
+        promise=promise,
+    )
+
+
 SCENARIOS = (
     Scenario("deploy", WARM, Outcome.DONE, mend=WARM, ready=_has_standby, same_version=True),
     Scenario("deploy-never-healthy", HASTY, Outcome.FAILED, env={"FAIL": "never"}),
@@ -104,5 +131,9 @@ SCENARIOS = (
     Scenario("adoption", COLD, Outcome.DONE, make=_plain, anew=True, same_version=True),
     Scenario("resume", ("resume",), Outcome.DONE, first_killed="after the effect of move"),
     Scenario("abort", ("abort",), Outcome.INTERRUPTED, first_killed="after the effect of move"),
+    _service_rollback("warm", service_back.warm),
+    _service_rollback("cold", service_back.cold),
+    _decision("promote", Outcome.DONE, parked.OnePromotion),
+    _decision("abort", Outcome.INTERRUPTED, parked.OneDecision),
 )
 """Every effect that a deploy, its undoing and a rollback have is in one of them, and so is dying again."""

@@ -19,7 +19,7 @@ from tests.real.stack import ROOT, Stack, copy_of, wait_for
 
 QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "240s"]
 """A deploy for tests: its limits are short where waiting isn't the point, long where only a slow machine would fail."""
-RATE = 60.0
+RATE = 40.0
 
 
 def shop(prefix: str) -> Stack:

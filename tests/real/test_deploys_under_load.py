@@ -24,7 +24,7 @@ def workers(stack: Stack) -> list[str]:
 
     def found() -> list[str]:
         lines = docker("top", f"{stack.name}-router-1", "-eo", "pid,args").splitlines()
-        return sorted(line.split()[0] for line in lines if line.endswith("nginx: worker process"))
+        return sorted(line.split()[0] for line in lines if line.rstrip().endswith("nginx: worker process"))
 
     workers_now: list[str] = wait_for(found, "the router's workers")
     return workers_now

@@ -88,7 +88,7 @@ def test_a_deploy_under_a_clock_that_steps(site: Stack, before: int, during: int
 def test_the_standby_ends_when_its_time_is_over_and_not_before(site: Stack, step_s: int) -> None:
     set_clock(site, 0)
     old = live_slot(site)
-    site.nself(*FAST, "--standby", "6s", RELEASE=(release := fresh()))
+    site.nself(*FAST, "--standby", "12s", RELEASE=(release := fresh()))
     set_clock(site, step_s)
 
     assert site.slots()[old] != []

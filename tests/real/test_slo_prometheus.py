@@ -17,8 +17,8 @@ import msgspec
 import pytest
 
 from nself_deploy.adapters.journal import Journal
-from nself_deploy.app.slo_watch import STATE_KEY, State
-from nself_deploy.core.slo_asked import Before
+from nself_deploy.app.slo_watch import STATE_KEY, State, bake_key
+from nself_deploy.core.slot_records import live_slot
 from tests.real.contract import check_keys
 from tests.real.prometheus_parts import Exporter, Server
 from tests.real.scene import FAST, check_message, edit, tiny
@@ -89,15 +89,17 @@ class Site:
         query = f'sum(increase(answers_total{{test="{test}"}}[5s])) and count(answers_total{{test="{test}"}} offset 5s)'
         return bool(asyncio.run(self.prometheus.metrics().ask(query)).value)
 
-    def judged(self, release: str) -> bool:
-        """Whether the watch knows what was before this release, and what it does itself."""
+    def judged(self) -> bool:
+        """Whether a watch, or the bake that runs, knows the live release to be good, and can hold it to account."""
         with Journal.open(self.stack.root, create=False) as journal:
-            text = journal.meta(STATE_KEY)
+            run = journal.unfinished()
+            text = journal.meta(bake_key(run.id) if run is not None else STATE_KEY)
+            live = run.plan.release if run is not None else journal.slots()[live_slot(journal.slots())].release
         if not text:
             return False
         state = msgspec.json.decode(text, type=State)
         [line] = state.asked.lines
-        return state.release == release and line.asked and line.before is Before.KNOWN and not line.old
+        return state.release == live and line.asked and not line.old
 
 
 @pytest.fixture(scope="module")
@@ -134,12 +136,12 @@ def test_a_release_that_fails_is_found_by_prometheus_and_rolled_back(site: Site)
     stack = site.stack
     with site.users("watch") as answers:
         wait_for(lambda: site.known("watch"), "numbers of the past")
-        release = stack.nself(*FAST, *DAY, "--json", RELEASE="two").json["release"]
-        watch = stack.start_nself("watch", "--for", "3m", "--json")
-        wait_for(lambda: site.judged(release), "the first numbers of the release")
+        stack.nself(*FAST, *DAY, RELEASE="two")
+        watch = stack.start_nself("watch", "--for", "5m", "--json")
+        wait_for(site.judged, "the first numbers of the release")
         assert not answers[500]
         site.bad("two")
-        out, err = watch.communicate(timeout=200)
+        out, err = watch.communicate(timeout=400)
     document = json.loads(out)
     check_keys(document, WATCH)
 
@@ -154,13 +156,14 @@ def test_a_release_that_fails_is_found_by_prometheus_and_rolled_back(site: Site)
 
 
 def test_a_bake_goes_by_it_too(site: Site) -> None:
-    words = (*FAST, "--bake", "2m", "--error-threshold", "50", "--json")
+    words = (*FAST, "--bake", "5m", "--error-threshold", "50", "--json")
     with site.users("bake"):
         wait_for(lambda: site.known("bake"), "numbers of the past")
         process = site.stack.start_nself(*words, RELEASE="three")
-        wait_for(lambda: site.served == "three", "the new release")
+        wait_for(site.judged, "the first numbers of the release")
+        assert site.served == "three"
         site.bad("three")
-        out, err = process.communicate(timeout=200)
+        out, err = process.communicate(timeout=400)
 
     assert process.returncode == 5, out + err
     assert f"burns the error budget of an objective: {NAME} burn " in json.loads(out)["error"]

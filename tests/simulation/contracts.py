@@ -87,6 +87,21 @@ def a_run_that_ended_is_history_and_one_event(bed: FileBed) -> None:
     assert [e.metadata["run"] for e in bed.store().events()] == ["run-2", "run-1"]
 
 
+def a_run_begins_with_the_event_of_what_was_overridden(bed: FileBed) -> None:
+    run = a_run("run-1")
+    run = replace(run, plan=replace(run.plan, override=("1.sql:1: DROP TABLE a",)))
+    store = bed.store()
+    store.begin(run)
+    with pytest.raises(ValueError, match="begun"):
+        store.begin(run)
+    assert [e.id for e in bed.store().events()] == ["run-1-migration-override"]
+    run, _ = machine.advance(run, machine.Begin())
+    while not run.ended:
+        run, _ = machine.advance(run, machine.Done())
+    store.record(run, "outcome", "two")
+    assert [e.event_type for e in bed.store().events()] == ["deploy", "migration-override"]
+
+
 def what_never_began_is_not_recorded(bed: FileBed) -> None:
     with pytest.raises(ValueError, match="never began"):
         bed.store().record(a_run("run-1"), "note", "")
@@ -211,6 +226,7 @@ FILE_CONTRACTS = (
     a_run_survives_its_process,
     a_run_that_ended_is_history_and_one_event,
     what_never_began_is_not_recorded,
+    a_run_begins_with_the_event_of_what_was_overridden,
     an_event_with_an_id_is_one,
     releases_are_kept_as_they_were,
     slots_addresses_and_words_are_kept,

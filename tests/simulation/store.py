@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from nself_deploy.core.audit import AuditEvent, Trigger, run_events
+from nself_deploy.core.audit import AuditEvent, Trigger, migrations_overridden, run_events
 from nself_deploy.core.journal_records import Entry, EntryKind
 from nself_deploy.core.machine import Run
 from nself_deploy.core.model import Project, Release, Slot
@@ -29,23 +30,48 @@ class SimStore:
         self._process = process
         self._disk = process.world.disk
         self._now = now
+        self._pending: Saved | None = None
+        """What a transaction has made of it so far."""
 
     @property
     def _saved(self) -> Saved:
         self._process.living()
-        return self._disk.saved
+        return self._disk.saved if self._pending is None else self._pending
 
     def _commit(self, what: str, saved: Saved) -> None:
+        if self._pending is not None:
+            self._pending = saved
+            return
         self._process.touch(f"commit: {what}", lambda: setattr(self._disk, "saved", saved))
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        if self._pending is not None:
+            yield
+            return
+        self._pending = self._saved
+        try:
+            yield
+            saved = self._pending
+        finally:
+            self._pending = None
+        self._commit("together", saved)
 
     def begin(self, run: Run, slots: Mapping[Slot, SlotRecord] | None = None) -> None:
         saved = self._saved
         if run.id in saved.runs:
             raise ValueError(f"run {run.id} has begun already")
         slots = {**saved.slots, **(slots or {})}
+        event = migrations_overridden(run)
         self._commit(
             f"begin {run.id} {run.plan.kind} {run.plan.release} in {run.plan.candidate}",
-            replace(saved, runs={**saved.runs, run.id: run}, entries={**saved.entries, run.id: ()}, slots=slots),
+            replace(
+                saved,
+                runs={**saved.runs, run.id: run},
+                entries={**saved.entries, run.id: ()},
+                slots=slots,
+                events=saved.events if event is None else {**saved.events, event.id: event},
+            ),
         )
 
     def record(

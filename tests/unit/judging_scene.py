@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -112,6 +113,7 @@ class Scene:
     def world(self) -> World:
         releases = {"new": a_release(), "old": a_release("old")}
         store = SimpleNamespace(
+            transaction=contextlib.nullcontext,
             meta=lambda key: self.words.get(key, ""),
             set_meta=self.words.__setitem__,
             release=releases.get,

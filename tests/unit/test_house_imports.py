@@ -88,6 +88,8 @@ LATE = {
         "extension",
         "forecast",
         "log_line",
+        "migration_rules",
+        "migrations",
         "nginx_names",
         "nginx_tree",
         "plan_document",

@@ -208,6 +208,7 @@ async def test_another_terminal_promotes_what_is_good_enough() -> None:
     assert answer is not None and answer.done and answer.words == "it goes on to 50 %"
     assert scene.now - NOON < 105 and scene.words["result"].startswith("pass: promoted by ann")
     assert [(e.event_type, e.reason) for e in scene.events] == [("promote", "")]
+    scene.give(HALF)
     assert scene.session.consent is None
     assert scene.replays() and b'["asked",50,true]' in scene.record
 

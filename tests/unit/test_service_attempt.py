@@ -7,11 +7,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
+import pytest
 
 from nself_deploy.app.service_rollback import Attempt, Found, keep, load_state
 from nself_deploy.core.breaker import Breaker
 from nself_deploy.core.moments import Moment
 from nself_deploy.core.rollback import Request
+from nself_deploy.errors import GateRefused
 from tests.unit.plans import a_release
 
 NOW = Moment("2026-11-27T12:00:00.000Z", "one", 100.0)
@@ -79,17 +81,31 @@ def found(to: str, origin: str, version: str) -> Found:
 
 def test_it_is_about_what_was_found_last_until_the_breaker_was_asked() -> None:
     store = cast("Any", Store())
-    world = cast("Any", SimpleNamespace(store=store, clock=SimpleNamespace(now=lambda: NOW.at)))
     attempt = Attempt(Request("web"), found("r1", "bad", "good"), NOW, "x1")
 
-    attempt.look_again(found("r2", "worse", "better"))  # an interrupted deploy was put right meanwhile
-    attempt.begin(world, store)
+    attempt.look_again(store, found("r2", "worse", "better"), "x1")  # an interrupted deploy was put right meanwhile
+    assert attempt.refusal(store) is None and store.known is None  # nothing counts before its run begins
+    attempt.begin(store, store, NOW.at)
     assert store.known is not None
     assert [(turn.origin, turn.to) for turn in store.known.turns] == [("worse", "better")]
     state = load_state(store, "prod", "web")
     assert state is not None and state.prior_version == "r2"
 
-    attempt.look_again(found("r3", "worse", "better"))  # tried again: it is the same rollback
-    attempt.begin(world, store)
+    attempt.look_again(store, found("r3", "worse", "better"), "x2")  # tried again: it is the same rollback
+    assert attempt.refusal(store) is None
+    attempt.begin(store, store, NOW.at)
     assert len(store.known.turns) == 1
     assert msgspec.json.decode(store.words["rollback:prod:web"])["prior_version"] == "r3"
+
+
+def test_a_refusal_is_on_record_when_it_is_known() -> None:
+    store = cast("Any", Store())
+    for number in range(3):
+        Attempt(Request("web"), found("r1", f"v{number}", "good"), NOW, f"x{number}").begin(store, store, NOW.at)
+    attempt = Attempt(Request("web"), found("r1", "v9", "good"), NOW, "x9")
+    error = attempt.refusal(store)
+
+    assert error is not None and "too many rollbacks" in error.what and store.known.opened == NOW
+    with pytest.raises(GateRefused):
+        attempt.begin(store, store, NOW.at)
+    assert len(store.known.turns) == 3

@@ -61,6 +61,8 @@ class Journal:
         self._begun: set[str] = set()
         self.at_end: Callable[[Journal], None] = lambda journal: None
         """Called when a journal that was open for writing is closed, just before."""
+        self.at_run: Callable[[Journal, Run], None] = lambda journal, run: None
+        """Called in the transaction in which a run begins, and in the one in which it ends."""
         self.audit = AuditTrail(path, self._rows, self._execute, now, actor)
 
     @cached_property
@@ -165,7 +167,7 @@ class Journal:
             ValueError: there is a run with this id.
         """
         with self.transaction():
-            self.audit.check()
+            self.audit.begin(run)
             if self._rows("SELECT 1 FROM runs WHERE run_id = ?", run.id):
                 raise ValueError(f"run {run.id} has begun already")
             self._execute(
@@ -173,6 +175,7 @@ class Journal:
                 *(run.id, run.plan.kind.value, run.started_at, self._now(), state_of(run).value, _json(run)),
             )
             self.set_slots(slots or {})
+            self.at_run(self, run)
         self._begun.add(run.id)
 
     def record(
@@ -209,9 +212,10 @@ class Journal:
             )
             self.set_slots(slots or {})
             trigger = Trigger.COMMAND if run.id in self._begun else Trigger.RECOVERY
-            outcome = kind is EntryKind.OUTCOME
-            for event in run_events(run, self._now(), trigger, outcome=outcome, number=int(seq)):
+            for event in run_events(run, self._now(), trigger, outcome=kind is EntryKind.OUTCOME, number=int(seq)):
                 self.audit.add(event)
+            if run.ended:
+                self.at_run(self, run)
         return int(seq)
 
     def finish(self, run: Run, slots: Mapping[Slot, SlotRecord] | None = None) -> None:
@@ -323,13 +327,10 @@ class Journal:
 
     def set_slots(self, slots: Mapping[Slot, SlotRecord]) -> None:
         """Record the slots given; others stay."""
+        insert = "INSERT OR REPLACE INTO slots (slot, release_id, role, since, standby_until) VALUES (?, ?, ?, ?, ?)"
         with self.transaction():
             for slot, known in slots.items():
-                self._execute(
-                    "INSERT OR REPLACE INTO slots (slot, release_id, role, since, standby_until) "
-                    "VALUES (?, ?, ?, ?, ?)",
-                    *(slot.value, known.release, known.role.value, known.since, known.until),
-                )
+                self._execute(insert, slot.value, known.release, known.role.value, known.since, known.until)
 
     def addresses(self) -> Addresses:
         """(network, service, replica) -> host number."""
@@ -344,13 +345,11 @@ class Journal:
         """
         if len({(key[0], host) for key, host in addresses.items()}) != len(addresses):
             raise ValueError("two services of one network have the same address")
+        insert = "INSERT INTO addresses (network, service, replica, host) VALUES (?, ?, ?, ?)"
         with self.transaction():
             self._execute("DELETE FROM addresses")
             for (network, service, replica), host in addresses.items():
-                self._execute(
-                    "INSERT INTO addresses (network, service, replica, host) VALUES (?, ?, ?, ?)",
-                    *(network, service, replica, host),
-                )
+                self._execute(insert, network, service, replica, host)
 
     def meta(self, key: str) -> str:
         """A remembered word, empty when there is none."""
@@ -389,9 +388,8 @@ class Journal:
         try:
             yield
         except (ValueError, TypeError, RecursionError) as error:  # msgspec's errors are ValueErrors
-            raise StateFileError(
-                f"the record of {what} can't be read: {error}.", RESTORE, where=str(self.path)
-            ) from error
+            message = f"the record of {what} can't be read: {error}."
+            raise StateFileError(message, RESTORE, where=str(self.path)) from error
 
 
 def _json(value: object) -> str:

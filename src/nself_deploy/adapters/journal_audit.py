@@ -27,10 +27,12 @@ from nself_deploy.core.audit import (
     Record,
     Report,
     fits,
+    migrations_overridden,
     opened,
     seal,
     verify,
 )
+from nself_deploy.core.machine import Run
 from nself_deploy.errors import InfrastructureError, NselfError, StateFileError
 
 _HEAD = "audit"
@@ -109,6 +111,13 @@ class AuditTrail:
         """
         self._catch_up(self.head())
         self._records("LIMIT 1")
+
+    def begin(self, run: Run) -> None:
+        """What is written when a run begins, in its transaction. Raises like `check`."""
+        self.check()
+        event = migrations_overridden(run)
+        if event is not None:
+            self.add(event)
 
     def forget(self) -> None:
         """A transaction was taken back."""

@@ -7,12 +7,11 @@ import secrets
 
 import msgspec
 
-from nself_deploy.app.judging import load, proved_now, save
+from nself_deploy.app.judging import load, promote, proved_now
 from nself_deploy.app.pausing import answer_of
 from nself_deploy.app.recovery import Recovered, recover
 from nself_deploy.app.runner import REQUEST_POLL_S
 from nself_deploy.app.world import World
-from nself_deploy.core import audit
 from nself_deploy.core.asking import Answer, Ask, Wanted, answer_key, ask_key
 from nself_deploy.core.canary import Consent, known_words
 from nself_deploy.core.effects import Bake, Judge
@@ -81,16 +80,12 @@ async def promote_waiting(world: World, interrupted: asyncio.Event, *, full: boo
         )
     share = step.effect.next_percent
     recorder = Recorder(session)
-    good, evidence = proved_now(world, recorder, share), known_words(session)
+    good = proved_now(world, recorder, share)
     if not good and not reason:
         raise GateRefused(
             f"The candidate is not shown to be good enough for {share} % of the traffic.",
             "Give it more time (nself deploy resume), or add --accept-inconclusive --reason TEXT.",
-            evidence=evidence,
+            evidence=known_words(session),
         )
-    consent = Consent(world.user or "somebody", "" if good else reason, full)
-    recorder.consent(consent)
-    # The event is first: after a kill in between nothing is promoted that is not in the audit trail.
-    world.store.add_event(audit.promoted(run, consent.by, consent.reason, evidence))
-    save(world, run, recorder)
+    promote(world, run, recorder, Consent(world.user or "somebody", "" if good else reason, full))
     return await recover(world, interrupted, Wish.RESUME)

@@ -10,6 +10,7 @@ from nself_deploy.app.judging import BACK_S, LATE_S, LOOK_S, SAVE_S, load, open_
 from nself_deploy.app.slo_watch import SloWatch, bake_key
 from nself_deploy.app.watching import Containers, catch_up, unix_now
 from nself_deploy.app.world import World
+from nself_deploy.core import audit
 from nself_deploy.core import record_lines as lines
 from nself_deploy.core.analysis import Analysis, Mode
 from nself_deploy.core.asking import Answer, Ask, Wanted, answer_key, ask_key
@@ -62,7 +63,7 @@ async def _watched(world: World, run: Run, effect: BakeEffect, slo: SloWatch | N
         recorder.tell(lines.Time(at - LATE_S))
         if slo is not None and acts:
             _refuse_burning(slo)
-        promoted = _answered(world, run)
+        promoted = _answered(world, run, bake_words(baking))
         world.progress(f"{max(effect.seconds - at, 0.0):.0f} s left, {bake_words(baking)}")
         now = world.clock.monotonic()
         failed = acts and baking.decision is not None and baking.decision.verdict is Verdict.FAIL
@@ -116,14 +117,17 @@ def _recorder(world: World, run: Run, effect: BakeEffect) -> Recorder:
     return recorder
 
 
-def _answered(world: World, run: Run) -> str:
-    """Answer another terminal; who promoted, if somebody did."""
+def _answered(world: World, run: Run, known: str) -> str:
+    """Answer another terminal; who promoted, if somebody did, in view of what is known."""
     text = world.store.meta(ask_key(run.id))
     if not text:
         return ""
     ask = msgspec.json.decode(text, type=Ask)
-    world.store.set_meta(ask_key(run.id), "")
     done = ask.wanted is Wanted.PROMOTE
     words = "the bake ends now" if done else "it serves everybody already, and can't be paused; abort takes users back"
-    world.store.set_meta(answer_key(run.id), msgspec.json.encode(Answer(ask.id, done, words)).decode())
+    with world.store.transaction():
+        if done:
+            world.store.add_event(audit.promoted(run, ask.by, ask.reason or "its bake ends early", (known,)))
+        world.store.set_meta(ask_key(run.id), "")
+        world.store.set_meta(answer_key(run.id), msgspec.json.encode(Answer(ask.id, done, words)).decode())
     return ask.by if done else ""

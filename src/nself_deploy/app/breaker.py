@@ -47,6 +47,7 @@ def ask(
     *,
     rules: Rules | None = None,
     to_live_since: str = "",
+    only_refusals: bool = False,
 ) -> Allowed | Refused:
     """Whether a rollback may begin. What this changes (it opens, it closes, a trial) is on record when it returns.
 
@@ -60,6 +61,7 @@ def ask(
         now: `wiring.guards.now()`.
         rules: when it opens and closes; None: as the project's file had it at the last deploy.
         to_live_since: when a deploy brought `to` live last (RFC 3339); empty when that is not known.
+        only_refusals: change nothing when it may begin: it is asked again in the transaction that begins its run.
 
     Raises:
         NselfError: the journal can't be read or written.
@@ -68,7 +70,8 @@ def ask(
         known = store.breaker(environment, service) or Breaker(environment, service)
         in_force = _rules(store, rules)
         asked = core.ask(known, origin, to, in_force, now, to_live_since=to_live_since)
-        _keep(store, known, asked.breaker, asked.events)
+        if not only_refusals or isinstance(asked.answer, Refused):
+            _keep(store, known, asked.breaker, asked.events)
     return asked.answer
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from nself_deploy.app import measuring, observe, releases, retention, standby
+from nself_deploy.app import measuring, migrating, observe, releases, retention, standby
 from nself_deploy.app.executor import Executor
 from nself_deploy.app.planning import Wanted, make_plan, traffic_seen
 from nself_deploy.app.recovery import Recovered, recover
@@ -17,6 +17,7 @@ from nself_deploy.app.world import World
 from nself_deploy.core import machine
 from nself_deploy.core.document import unchanged_step
 from nself_deploy.core.machine import Run
+from nself_deploy.core.migration import Migrations
 from nself_deploy.core.model import Release, Slot, StepStatus
 from nself_deploy.core.plan import NO_CAUSE, Cause, Facts, Plan, Timing, plan_rollback
 from nself_deploy.core.recovery import Wish
@@ -30,6 +31,7 @@ async def deploy(world: World, wanted: Wanted, interrupted: asyncio.Event, confi
 
     Raises:
         Parked: an earlier deploy waits for a person.
+        GateRefused: migrations break the live release, and nobody accepted that.
         NselfError: before anything was changed for users (configuration, state files, images, lock, engine).
     """
     check_states(world, wanted.target)
@@ -38,9 +40,11 @@ async def deploy(world: World, wanted: Wanted, interrupted: asyncio.Event, confi
     if unfinished is None or not unfinished.committed:
         observe.check_link(world)  # what had proved itself gets its requests back with the rest
     await world.router.observe()  # what is wrong with it is better said before a long build than after it
+    migrations = await world.migrations()
     earlier = await _put_right(world, interrupted)
+    migrating.early(world.store, migrations, force=wanted.force_migration)  # likewise
     await standby.expire(world)
-    release, built = await stoppable(_timed_release(world), interrupted)
+    release, built = await stoppable(_timed_release(world, migrations), interrupted)
     facts = await _adopted(world, await observe.observe(world))
     plan = make_plan(world.project, release, facts, wanted, traffic_seen(world, wanted))
     if plan.unchanged:
@@ -48,6 +52,7 @@ async def deploy(world: World, wanted: Wanted, interrupted: asyncio.Event, confi
         world.watcher(nothing)
         return Result(plan, None, (*earlier, nothing))
     world.watcher(built)
+    plan = migrating.passed(world.store, plan, release, force=wanted.force_migration)
     await measuring.ready(world, plan)  # better said before a candidate is started than after it
     confirm(plan)
     run = await _run(world, plan, interrupted)
@@ -65,10 +70,12 @@ async def rollback(
     *,
     to: str = "",
     cause: Cause = NO_CAUSE,
+    force_migration: bool = False,
 ) -> Result:
     """Back to the previous release, or to `to`.
 
     Raises:
+        GateRefused: that release can't live with a migration since, and nobody accepted that.
         UsageError: there is nothing to go back to, or no such release.
         StateFileError: a state file can't be understood.
     """
@@ -77,6 +84,7 @@ async def rollback(
     facts = await observe.observe(world)
     release = _rollback_release(world, facts, to)
     plan = msgspec.structs.replace(plan_rollback(world.project, release, facts, timing, target), cause=cause)
+    plan = migrating.passed_back(world.store, plan, release, force=force_migration)
     if not facts.standby_warm or facts.standby_release != release.id:
         await _images_are_here(world, release)
     confirm(plan)
@@ -114,13 +122,13 @@ async def _run(world: World, plan: Plan, interrupted: asyncio.Event) -> Run:
     return await carry_out(world, plan, interrupted, Executor(world).perform)
 
 
-async def _timed_release(world: World) -> tuple[Release, StepLine]:
+async def _timed_release(world: World, migrations: Migrations | None) -> tuple[Release, StepLine]:
     """The release, and its step: told only when there is something to deploy, else nothing was done."""
     start = world.clock.monotonic()
     name = "Build and pin images"
     world.watcher(StepLine(name, StepStatus.RUNNING))
     try:
-        release = await releases.make(world)
+        release = await releases.make(world, migrations)
     except NselfError as error:
         world.watcher(StepLine(name, StepStatus.FAILED, world.clock.monotonic() - start, error.what))
         raise

@@ -52,6 +52,8 @@ class RunStatus(msgspec.Struct, frozen=True):
     """Where it is, when it has not ended."""
     duration_s: float = 0.0
     """From its beginning to its end; 0 when it has not ended."""
+    migration_override: bool = False
+    """Whether it went on with migrations that break a release."""
 
 
 class RecoveryStatus(msgspec.Struct, frozen=True):
@@ -214,6 +216,7 @@ def run_status(run: Run) -> RunStatus:
         error,
         step.name if step else "",
         max(round(seconds_between(run.started_at, run.completed_at), 1), 0.0) if run.completed_at else 0.0,
+        bool(run.plan.override),
     )
 
 

@@ -104,6 +104,8 @@ def before_move(world: World, run: Run, split: Split) -> None:
         session = load(world, run)
         if session is not None and session.percent:
             recorder = Recorder(session)
+            if percent > session.percent and session.consent is not None and not session.consent.full:
+                recorder.consent(None)  # it was for this share: not before the step that it let pass is on record
             recorder.tell(lines.Moving(split.name, unix_now(world)))
             save(world, run, recorder)
         elif 0 < percent < 100:
@@ -223,8 +225,6 @@ async def _until_known(world: World, run: Run, effect: JudgeEffect, watch: _Watc
         world.progress(progress_words(session))
         now = world.clock.monotonic()
         if where is not Way.WAIT or now - saved >= SAVE_S:
-            if where is Way.ON and session.consent is not None and not session.consent.full:
-                recorder.consent(None)
             save(world, run, recorder)
             saved = now
         if where is Way.ON:
@@ -250,9 +250,22 @@ def promote_if_proved(world: World, run: Run) -> None:
         return
     recorder = Recorder(session)
     if proved_now(world, recorder, step.effect.next_percent):
-        recorder.consent(Consent(END_OF_PAUSE))
-        world.store.add_event(audit.promoted(run, END_OF_PAUSE, "", known_words(session)))
-    save(world, run, recorder)
+        promote(world, run, recorder, Consent(END_OF_PAUSE))
+    else:
+        save(world, run, recorder)
+
+
+def promote(world: World, run: Run, recorder: Recorder, consent: Consent) -> None:
+    """Let it go on: the consent and its event are on record, or none of them.
+
+    One that was given already, before a kill, is one event.
+    """
+    if recorder.session.consent == consent:
+        return
+    recorder.consent(consent)
+    with world.store.transaction():
+        world.store.add_event(audit.promoted(run, consent.by, consent.reason, known_words(recorder.session)))
+        save(world, run, recorder)
 
 
 class _Watch:
@@ -301,22 +314,17 @@ class _Watch:
             parked = paused(self._world, f"paused by {ask.by} at {session.percent} %", PAUSED, ask.limit)
             parked.asked = ask.id
             raise parked
-        self._world.store.set_meta(ask_key(self._run.id), "")
         good = recorder.proved(self._effect.next_percent)
-        if good or ask.reason:
-            consent = Consent(ask.by, "" if good else ask.reason, ask.full)
-            recorder.consent(consent)
-            found = known_words(session)
-            self._world.store.add_event(audit.promoted(self._run, ask.by, consent.reason, found))
-            save(self._world, self._run, recorder)
-            words = "all of the traffic" if ask.full else f"{self._effect.next_percent} %"
-            self._say(Answer(ask.id, done=True, words=f"it goes on to {words}"))
-        else:
-            words = f"it is not shown to be good enough for {self._effect.next_percent} %"
-            self._say(Answer(ask.id, done=False, words=words, evidence=known_words(session)))
-
-    def _say(self, answer: Answer) -> None:
-        self._world.store.set_meta(answer_key(self._run.id), msgspec.json.encode(answer).decode())
+        words = "all of the traffic" if ask.full else f"{self._effect.next_percent} %"
+        answer = Answer(ask.id, done=True, words=f"it goes on to {words}")
+        with self._world.store.transaction():
+            if good or ask.reason:
+                promote(self._world, self._run, recorder, Consent(ask.by, "" if good else ask.reason, ask.full))
+            else:
+                words = f"it is not shown to be good enough for {self._effect.next_percent} %"
+                answer = Answer(ask.id, done=False, words=words, evidence=known_words(session))
+            self._world.store.set_meta(ask_key(self._run.id), "")
+            self._world.store.set_meta(answer_key(self._run.id), msgspec.json.encode(answer).decode())
 
 
 END_OF_PAUSE = "the end of its pause"

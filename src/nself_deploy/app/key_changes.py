@@ -73,7 +73,11 @@ def revoke(store: KeyStore, word: str, author: Author) -> tuple[DeployKey, bool]
         UsageError: there is none, or there are several.
     """
     with store.transaction():
-        key = _one(word, store.deploy_keys())
+        known = store.deploy_keys()
+        before = [key for key in known if key.name == word and key.revoked_at]
+        if before and not keys.named(word, known):
+            return before[-1], False
+        key = _one(word, known)
         if key.revoked_at:
             return key, False
         gone = msgspec.structs.replace(key, revoked_at=author.now.at, revoked_by=author.who)

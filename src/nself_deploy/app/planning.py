@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from nself_deploy.app import observe
+from nself_deploy.app import migrating, observe
 from nself_deploy.app.states import check_states
 from nself_deploy.app.watching import unix_now
 from nself_deploy.app.world import World
@@ -27,6 +27,8 @@ class Wanted(msgspec.Struct, frozen=True):
     timing: Timing
     target: str
     canary: Canary
+    force_migration: bool = False
+    """Whether it goes on with migrations that break the live release."""
 
 
 def make_plan(project: Project, release: Release, facts: Facts, wanted: Wanted, traffic: Traffic | None = None) -> Plan:
@@ -50,7 +52,9 @@ async def preview(world: World, wanted: Wanted) -> Plan:
     facts = await observe.observe(world)
     release = await _release(world)
     known = world.store.release_by_fingerprint(release.fingerprint)
-    return make_plan(world.project, known or release, facts, wanted, traffic_seen(world, wanted))
+    made = known or release
+    plan = make_plan(world.project, made, facts, wanted, traffic_seen(world, wanted))
+    return migrating.previewed(world.store, plan, made, force=wanted.force_migration)
 
 
 async def _release(world: World) -> Release:
@@ -63,7 +67,7 @@ async def _release(world: World) -> Release:
         note = " (will be built)" if service.builds else "" if found else " (will be pulled)"
         images[service.name] = PinnedImage(found.id if found else UNKNOWN, ref + note)
     commit, dirty = world.git
-    return make_release(
+    made = make_release(
         world.project,
         images,
         now=world.clock.now(),
@@ -71,3 +75,4 @@ async def _release(world: World) -> Release:
         user=world.user,
         file_hashes=world.files.file_hashes(world.project),
     )
+    return msgspec.structs.replace(made, migrations=await world.migrations())

@@ -27,6 +27,8 @@ class ReleaseStatus(msgspec.Struct, frozen=True):
     """By service."""
     settings: tuple[Setting, ...]
     """Of the deploy that made it."""
+    migrations: tuple[str, ...] | None
+    """Paths of those that it contains; None when that is not on record."""
 
 
 def release_list(store: Store, limit: int) -> list[ReleaseStatus]:
@@ -47,4 +49,5 @@ def _status(release: Release, slot: str, role: str) -> ReleaseStatus:
         release.git_dirty,
         release.images,
         release.settings,
+        None if release.migrations is None else tuple(m.path for m in release.migrations),
     )

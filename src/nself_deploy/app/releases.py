@@ -10,12 +10,13 @@ import msgspec
 
 from nself_deploy.app.lifecycle import plain_containers
 from nself_deploy.app.world import World
+from nself_deploy.core.migration import Migrations
 from nself_deploy.core.model import PinnedImage, Release, Role, Service
 from nself_deploy.core.release import GitInfo, image_tag, make_release
 from nself_deploy.errors import ImageError
 
 
-async def make(world: World) -> Release:
+async def make(world: World, migrations: Migrations | None = None) -> Release:
     """Build and pull what the app and job services need, pin it, and find or save the release.
 
     Raises:
@@ -31,7 +32,7 @@ async def make(world: World) -> Release:
     for service in services:
         with _named(world, [service.name], "image"):
             images[service.name] = await _pin(world, service)
-    return await save(world, images)
+    return await save(world, images, migrations)
 
 
 @contextlib.contextmanager
@@ -45,7 +46,7 @@ def _named(world: World, services: Sequence[str], key: str) -> Iterator[None]:
         raise ImageError(error.what, error.remedy, where=f"{files}: {keys}", evidence=error.evidence) from error
 
 
-async def save(world: World, images: dict[str, PinnedImage]) -> Release:
+async def save(world: World, images: dict[str, PinnedImage], migrations: Migrations | None = None) -> Release:
     """The release of the project with these images: a known one when nothing differs, else a new record."""
     commit, dirty = world.git
     made = make_release(
@@ -58,7 +59,7 @@ async def save(world: World, images: dict[str, PinnedImage]) -> Release:
     )
     release = world.store.release_by_fingerprint(made.fingerprint)
     if release is None:
-        release = msgspec.structs.replace(made, created_on=world.host, settings=world.settings)
+        release = msgspec.structs.replace(made, created_on=world.host, settings=world.settings, migrations=migrations)
         world.store.save_release(release)
     for name, image in images.items():
         await world.engine.tag(image.id, image_tag(world.project.name, name, release.id))

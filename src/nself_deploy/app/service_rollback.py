@@ -12,7 +12,7 @@ from nself_deploy.app.breaker import BreakerStore
 from nself_deploy.app.result import Result
 from nself_deploy.app.world import World
 from nself_deploy.core.audit import AuditEvent, event_id
-from nself_deploy.core.breaker import Refused, Turn, TurnOutcome
+from nself_deploy.core.breaker import Allowed, Refused, Turn
 from nself_deploy.core.document import run_document
 from nself_deploy.core.machine import Outcome, Run
 from nself_deploy.core.model import Release, Slot, Strategy
@@ -29,13 +29,16 @@ from nself_deploy.core.rollback import (
 )
 from nself_deploy.core.service_release import prior_release, version_of, with_service
 from nself_deploy.core.slot_records import live_slot
-from nself_deploy.errors import StateFileError, UsageError
+from nself_deploy.core.times import seconds_between
+from nself_deploy.errors import GateRefused, StateFileError, UsageError
 
 if TYPE_CHECKING:
     from nself_deploy.app.stores import Store
 
 HISTORY = 200
 """Runs that are looked at for a prior version."""
+UNHEARD_S = 600.0
+"""So long the same request is answered with a rollback that nobody was told of; later it is another one."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -88,8 +91,10 @@ def _since(world: World, service: str, version: str, runs: list[Run]) -> str:
     return ""
 
 
-async def put_right(world: World, request: Request, interrupted: asyncio.Event) -> Result | None:
+async def put_right(world: World, request: Request, interrupted: asyncio.Event) -> tuple[Result | None, str]:
     """Put right what was interrupted; its result if that was a rollback of this service, which is done now.
+
+    If it was one that is undone now, there is its attempt in place of a result: to try again is no other one.
 
     Raises:
         Parked: a deploy waits for a person.
@@ -99,10 +104,12 @@ async def put_right(world: World, request: Request, interrupted: asyncio.Event) 
     from nself_deploy.core.recovery import Wish
 
     found = await recover(world, interrupted, Wish.ONWARD)
-    if found is None or found.run.outcome is not Outcome.DONE or found.run.plan.kind is not Kind.ROLLBACK:
-        return None
-    same = found.run.plan.cause.service == request.service
-    return Result(found.run.plan, found.run, (found.line,)) if same else None
+    plan = found.run.plan if found is not None else None
+    if found is None or plan is None or plan.kind is not Kind.ROLLBACK or plan.cause.service != request.service:
+        return None, ""
+    if found.run.outcome is not Outcome.DONE:
+        return None, plan.cause.attempt
+    return Result(plan, found.run, (found.line,)), ""
 
 
 async def keep(world: World, found: Found) -> None:
@@ -122,6 +129,25 @@ async def keep(world: World, found: Found) -> None:
             await world.engine.tag(image.id, image_tag(world.project.name, name, found.to.id))
 
 
+def unheard(world: World, request: Request) -> Result | None:
+    """The same rollback, done lately by a process that was killed before it could say so; nothing came after it."""
+    state, newest = load_state(world.store, request.environment, request.service), world.store.history(1)
+    if state is None or state.heard or not newest:
+        return None
+    run = newest[0]
+    same = event_id(run) == state.audit_event_id and run.outcome is Outcome.DONE
+    lately = same and seconds_between(run.completed_at, world.clock.now()) < UNHEARD_S
+    return Result(run.plan, run) if lately else None
+
+
+def hear(store: Store, state: ServiceRollback) -> None:
+    """Who asked for it knows that it is complete."""
+    with store.transaction():
+        known = load_state(store, state.environment, state.service)
+        if known is not None and not known.heard and known.audit_event_id == state.audit_event_id:
+            save_state(store, msgspec.structs.replace(known, heard=True))
+
+
 class Attempt:
     """One rollback of a service, however often it is tried: the breaker hears of it once, and others read its state."""
 
@@ -129,42 +155,47 @@ class Attempt:
         self._request = request
         self._turn = Turn(id_, now, found.origin, found.version)
         self._found = found
-        self._asked = False
         self.loading: ServiceRollback | None = None
         """What others read while it runs."""
 
-    def look_again(self, found: Found) -> None:
-        """What was found may be another release by now; what the breaker was asked about stays."""
+    def look_again(self, guards: BreakerStore, found: Found, id_: str) -> None:
+        """What was found, and what it is a try of, may be another one by now; what the breaker has heard of stays."""
         self._found = found
-        if not self._asked:
-            self._turn = msgspec.structs.replace(self._turn, origin=found.origin, to=found.version)
+        if not self._counted(guards):
+            self._turn = msgspec.structs.replace(self._turn, id=id_, origin=found.origin, to=found.version)
 
-    def begin(self, world: World, guards: BreakerStore) -> None:
-        """Ask the breaker, and say that it is loading.
+    def refusal(self, guards: BreakerStore) -> GateRefused | None:
+        """Why the breaker refuses it, which is on record then; None when it does not, and nothing is changed yet."""
+        answer = None if self._counted(guards) else self._ask(guards, only_refusals=True)
+        return answer.error() if isinstance(answer, Refused) else None
+
+    def begin(self, store: Store, guards: BreakerStore, now: str) -> None:
+        """It counts, and is loading for others. Call it in the transaction that begins its run: all or nothing.
 
         Raises:
             GateRefused: the breaker is open.
         """
         request, turn = self._request, self._turn
-        if not self._asked:
-            since = self._found.since
-            answer = breaker.ask(
-                guards, request.environment, request.service, turn.origin, turn.to, turn.at, to_live_since=since
-            )
+        if not self._counted(guards):
+            answer = self._ask(guards)
             if isinstance(answer, Refused):
                 raise answer.error()
             breaker.record(guards, request.environment, request.service, turn, turn.at)
-            self._asked = True
         self.loading = ServiceRollback(
-            RollbackUIState.LOADING, request.service, request.environment, self._found.to.id, at=world.clock.now()
+            RollbackUIState.LOADING, request.service, request.environment, self._found.to.id, at=now
         )
-        save_state(world.store, self.loading)
+        save_state(store, self.loading)
 
-    def end(self, guards: BreakerStore, *, done: bool, now: Moment) -> None:
-        """Tell the breaker how it went."""
-        if self._asked:
-            turn = msgspec.structs.replace(self._turn, outcome=TurnOutcome.DONE if done else TurnOutcome.FAILED)
-            breaker.record(guards, self._request.environment, self._request.service, turn, now)
+    def _ask(self, guards: BreakerStore, *, only_refusals: bool = False) -> Allowed | Refused:
+        request, turn = self._request, self._turn
+        return breaker.ask(
+            guards, request.environment, request.service, turn.origin, turn.to, turn.at,
+            to_live_since=self._found.since, only_refusals=only_refusals,
+        )  # fmt: skip
+
+    def _counted(self, guards: BreakerStore) -> bool:
+        known = guards.breaker(self._request.environment, self._request.service)
+        return known is not None and any(turn.id == self._turn.id for turn in known.turns)
 
 
 def ended(run: Run, request: Request) -> ServiceRollback:
@@ -179,8 +210,9 @@ def ended(run: Run, request: Request) -> ServiceRollback:
         status = run.failure.exit_status
     event = event_id(run) if run.ended else ""
     return ServiceRollback(
-        state, request.service, request.environment, run.plan.release, error, event, exit_status=status
-    )
+        state, request.service, request.environment, run.plan.release, error, event, exit_status=status,
+        heard=run.outcome is not Outcome.DONE,
+    )  # fmt: skip
 
 
 def document_of(state: ServiceRollback, result: Result | None) -> RollbackDocument:

@@ -6,6 +6,7 @@ Seams like those in `ports`; what is written there holds for these too.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from nself_deploy.core.audit import AuditEvent
@@ -18,6 +19,9 @@ from nself_deploy.core.state import BlueGreenState, RollbackState, StrategyState
 
 class Store(Protocol):
     """The journal with everything that must survive: runs, releases, slots, addresses."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All writes inside are one: durable when it ends, none of them when it raises. May stand inside another."""
 
     def begin(self, run: Run, slots: Mapping[Slot, SlotRecord] | None = None) -> None:
         """A new run and the slots that it takes, in one transaction; durable when it returns."""

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from nself_deploy.app import moving, proving
+from nself_deploy.app import migrating, moving, proving
 from nself_deploy.app.result import Confirm, Result
 from nself_deploy.app.runner import carry_out
 from nself_deploy.app.states import check_states
@@ -40,6 +40,7 @@ async def back_at_once(
     *,
     to: str = "",
     cause: Cause = NO_CAUSE,
+    force_migration: bool = False,
 ) -> Result | None:
     """Back to the standby, or None (and nothing done) when that is not the way: it is not warm, or not asked for.
 
@@ -48,6 +49,7 @@ async def back_at_once(
 
     Raises:
         StateFileError: a state file can't be understood.
+        GateRefused: that release can't live with a migration since, and nobody accepted that.
         NselfError: before anything was changed.
     """
     found = _standby(world, to)
@@ -60,6 +62,7 @@ async def back_at_once(
         return None
     proved = world.clock.monotonic()
     plan = msgspec.structs.replace(plan_rollback(world.project, release, facts, timing, target), cause=cause)
+    plan = migrating.passed_back(world.store, plan, release, force=force_migration)
     confirm(plan)
     return Result(plan, await carry_out(world, plan, interrupted, _UsersFirst(world, complete, proved).perform))
 

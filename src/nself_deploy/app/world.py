@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # a way back to a warm release needs few of them
         Router,
     )
     from nself_deploy.app.stores import Files, States, Store
+    from nself_deploy.core.migration import Migrations
     from nself_deploy.core.model import Project, Setting
     from nself_deploy.core.routing import TreeSpec
     from nself_deploy.core.slo import Objective
@@ -32,6 +33,14 @@ if TYPE_CHECKING:  # a way back to a warm release needs few of them
 async def nothing() -> None:
     """Nothing has to be made sure of."""
 
+
+async def no_migrations() -> Migrations | None:
+    """None are configured."""
+    return None
+
+
+ReadMigrations = Callable[[], "Awaitable[Migrations | None]"]
+"""All migrations with what is dangerous in them; None when none are configured. Raises NselfError."""
 
 Watcher = Callable[[StepLine], None]
 """Told of every change of a step, for live progress."""
@@ -80,5 +89,7 @@ class World:
     """Service level objectives of the project's file."""
     keep_releases: int = KEEP
     """How many releases are kept."""
+    migrations: ReadMigrations = field(default=no_migrations)
+    """The migrations of the project as they are now."""
     still_ours: Callable[[], Awaitable[None]] = field(default=nothing)
     """Raises Locked when the lock was lost; called around every effect."""

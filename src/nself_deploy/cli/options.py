@@ -68,6 +68,12 @@ def keep_failed_option(command: F) -> F:
     return click.option("--keep-failed", is_flag=True, help=text)(command)
 
 
+def force_migration_option(command: F) -> F:
+    """`--force-migration`. No setting: nothing but a person's word gives it."""
+    text = "Go on though a migration breaks the release that is live, or gone back to; kept in the audit trail."
+    return click.option("--force-migration", is_flag=True, help=text)(command)
+
+
 def service_rollback_options(command: F) -> F:
     """`--rollback` and what belongs to it, but for the key."""
     for option in (

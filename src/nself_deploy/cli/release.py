@@ -17,6 +17,7 @@ from nself_deploy.cli.options import (
     common,
     deploy_options,
     flags_of,
+    force_migration_option,
     keep_failed_option,
     service_rollback_options,
     wait_option,
@@ -29,6 +30,7 @@ from nself_deploy.errors import UsageError
 @deploy_options
 @canary_options
 @keep_failed_option
+@force_migration_option
 @service_rollback_options
 @key_options
 @wait_option
@@ -40,6 +42,7 @@ def run(
     dry_run: bool,
     yes: bool,
     keep_failed: bool,
+    force_migration: bool,
     wait_s: float,
     back: bool,
     service: str,
@@ -54,12 +57,18 @@ def run(
 ) -> int:
     """Bring the present version of the project live; with --rollback, take one service back to the version before."""
     if back:
-        _fits_rollback(options, target or "", environment, dry_run=dry_run, keep_failed=keep_failed, waits=wait_s > 0)
+        given: dict[str, object] = {
+            "--dry-run": dry_run,
+            "--keep-failed": keep_failed,
+            "--force-migration": force_migration,
+            "--wait": wait_s,
+        }
+        _fits_rollback(options, target or "", environment, given)
         from nself_deploy.cli import service_rollback
 
-        given = read_key(key, key_file)
+        secret = read_key(key, key_file)
         return service_rollback.rollback(
-            service, given, environment or target or "prod", reason, max_retries, directory, as_json=as_json
+            service, secret, environment or target or "prod", reason, max_retries, directory, as_json=as_json
         )
     if service or key or key_file or environment or reason or max_retries:
         raise UsageError(
@@ -69,17 +78,22 @@ def run(
 
     flags = {**flags_of(options), "target": target}
     if dry_run:
-        return running.plan(flags, directory, as_json=as_json)
-    return running.deploy(flags, directory, as_json=as_json, yes=yes, keep_failed=keep_failed, wait_s=wait_s)
+        return running.plan(flags, directory, as_json=as_json, force_migration=force_migration)
+    return running.deploy(
+        flags,
+        directory,
+        as_json=as_json,
+        yes=yes,
+        keep_failed=keep_failed,
+        force_migration=force_migration,
+        wait_s=wait_s,
+    )
 
 
-def _fits_rollback(
-    options: dict[str, Any], target: str, environment: str, *, dry_run: bool, keep_failed: bool, waits: bool
-) -> None:
+def _fits_rollback(options: dict[str, Any], target: str, environment: str, others: dict[str, object]) -> None:
     """Refuse what a rollback of one service would not heed: above all, it can't be tried without doing it."""
     given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
-    flags = (("--dry-run", dry_run), ("--keep-failed", keep_failed), ("--wait", waits))
-    given += [word for word, is_given in flags if is_given]
+    given += [word for word, is_given in others.items() if is_given]
     if given:
         remedy = "Leave it out; nself deploy keys check tries a key without doing anything."
         raise UsageError(f"{given[0]} does not go with --rollback; nothing was done.", remedy, where=given[0])
@@ -93,8 +107,9 @@ def _fits_rollback(
 @click.argument("target", required=False)
 @deploy_options
 @canary_options
+@force_migration_option
 @common
-def plan(target: str | None, as_json: bool, directory: str, **options: Any) -> int:
+def plan(target: str | None, force_migration: bool, as_json: bool, directory: str, **options: Any) -> int:
     """Show what a deploy would do, and why. Nothing is built, pulled, started or written.
 
     It lists every service with the role that was inferred for it and the reason, every setting with the place it comes
@@ -102,29 +117,41 @@ def plan(target: str | None, as_json: bool, directory: str, **options: Any) -> i
     """
     from nself_deploy.cli import running
 
-    return running.plan({**flags_of(options), "target": target}, directory, as_json=as_json)
+    flags = {**flags_of(options), "target": target}
+    return running.plan(flags, directory, as_json=as_json, force_migration=force_migration)
 
 
 @click.command(short_help="Go back to the previous release; at once while it is warm.")
 @click.argument("target", required=False)
 @click.option("--to", default="", metavar="RELEASE", help="An older release (see history --releases).")
 @click.option("-y", "--yes", "--force", "yes", is_flag=True, help="Don't ask, also not for prod.")
+@force_migration_option
 @deploy_options
 @wait_option
 @common
 def rollback(
-    target: str | None, to: str, yes: bool, wait_s: float, as_json: bool, directory: str, **options: Any
+    target: str | None,
+    to: str,
+    yes: bool,
+    force_migration: bool,
+    wait_s: float,
+    as_json: bool,
+    directory: str,
+    **options: Any,
 ) -> int:
     """Go back to the previous release.
 
     While its slot is warm (see --standby) that is one rename, and takes about a second. Later the release is started
     again from its record, with the very images it had, and proved like a deploy. Databases are not touched: what a
-    migration changed stays changed. Without TARGET it is for the environment of the last deploy.
+    migration changed stays changed, and a release that can't live with it is refused (exit status 4). Without TARGET
+    it is for the environment of the last deploy.
     """
     from nself_deploy.cli import back
 
     flags = {**flags_of(options), "target": target}
-    return back.rollback(flags, directory, as_json=as_json, yes=yes, to=to, wait_s=wait_s)
+    return back.rollback(
+        flags, directory, as_json=as_json, yes=yes, to=to, wait_s=wait_s, force_migration=force_migration
+    )
 
 
 @click.command(short_help="Go on with a parked canary, or a deploy whose process died.")

@@ -26,12 +26,12 @@ from nself_deploy.core.plan import Plan
 from nself_deploy.core.plan_document import PlanDocument, SettingLine, plan_document
 from nself_deploy.core.settings import Settings
 from nself_deploy.errors import Exit, UsageError
-from nself_deploy.wiring.counting import Counted
+from nself_deploy.wiring.counting import confirmed
 
 UseCase = Callable[[wiring.Opened, asyncio.Event, Callable[[Plan], None]], Awaitable[Result]]
 
 
-def plan(flags: dict[str, Any], directory: str, *, as_json: bool) -> int:
+def plan(flags: dict[str, Any], directory: str, *, as_json: bool, force_migration: bool = False) -> int:
     """Print what a deploy would do."""
     check(wiring.check_flags(flags))
 
@@ -39,7 +39,7 @@ def plan(flags: dict[str, Any], directory: str, *, as_json: bool) -> int:
         async with wiring.open_world(directory, flags, write=False) as opened:
             check(opened.settings)
             _check_canary(opened.settings)
-            made = await preview(opened.world, opened.wanted())
+            made = await preview(opened.world, opened.wanted(force_migration=force_migration))
             settings = tuple(SettingLine(s.name, s.value, s.origin) for s in opened.settings.listing())
             return plan_document(made, opened.world.project, settings)
 
@@ -52,26 +52,41 @@ def plan(flags: dict[str, Any], directory: str, *, as_json: bool) -> int:
 
 
 def deploy(
-    flags: dict[str, Any], directory: str, *, as_json: bool, yes: bool, keep_failed: bool = False, wait_s: float = 0.0
+    flags: dict[str, Any],
+    directory: str,
+    *,
+    as_json: bool,
+    yes: bool,
+    keep_failed: bool = False,
+    force_migration: bool = False,
+    wait_s: float = 0.0,
 ) -> int:
     """Bring the present version live."""
 
     async def go(opened: wiring.Opened, stop: asyncio.Event, ask: Callable[[Plan], None]) -> Result:
-        return await use_cases.deploy(opened.world, opened.wanted(keep_failed=keep_failed), stop, ask)
+        wanted = opened.wanted(keep_failed=keep_failed, force_migration=force_migration)
+        return await use_cases.deploy(opened.world, wanted, stop, ask)
 
     return _changing(flags, directory, "deploy", go, as_json=as_json, yes=yes, hold=Hold(wait_s))
 
 
-def rollback(flags: dict[str, Any], directory: str, *, as_json: bool, yes: bool, to: str, wait_s: float = 0.0) -> int:
+def rollback(
+    flags: dict[str, Any],
+    directory: str,
+    *,
+    as_json: bool,
+    yes: bool,
+    to: str,
+    wait_s: float = 0.0,
+    force_migration: bool = False,
+) -> int:
     """Go back to the previous release, or to the one named."""
 
     async def go(opened: wiring.Opened, stop: asyncio.Event, ask: Callable[[Plan], None]) -> Result:
-        counted = Counted(opened.world)
-        confirm = counted.confirmed(ask, begin=True)
-        target = opened.settings.target
-        result = await use_cases.rollback(opened.world, opened.timing, target, stop, confirm, to=to)
-        counted.end(result)
-        return result
+        world, target, asked = opened.world, opened.settings.target, confirmed(opened.world, ask)
+        return await use_cases.rollback(
+            world, opened.timing, target, stop, asked, to=to, force_migration=force_migration
+        )
 
     hold = Hold(wait_s, lambda world: is_warm(world, to))
     return _changing(flags, directory, "rollback", go, as_json=as_json, yes=yes, hold=hold)

@@ -27,12 +27,14 @@ def rollback(
         raise UsageError("--rollback needs a service.", "Name it with --service, or use nself deploy rollback for all.")
     request = checked(service, environment, reason, max_retries)
     from nself_deploy.app.service_rollback import document_of
+    from nself_deploy.wiring.service_rollback import hear
 
     lines = Lines(sys.stdout, quiet=as_json)
     outcome = asyncio.run(_execute(directory, request, key, lines))
     if as_json:
         print_json(document_of(outcome.state, outcome.result))
     _tell(outcome, lines)
+    hear(outcome)
     return outcome.state.exit_status
 
 

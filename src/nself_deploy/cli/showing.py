@@ -101,6 +101,8 @@ def show_releases(releases: list[ReleaseStatus], lines: Lines) -> None:
         commit = f"  commit {release.git_commit[:12]}{dirty}" if release.git_commit else ""
         lines.note(f"{release.id}  {place:<16}  {printable(f'{release.created_by}{host}')}{commit}")
         lines.list(f"{name}: {printable(image.ref)}  {image.id[:19]}" for name, image in sorted(release.images.items()))
+        if release.migrations:
+            lines.list([f"migrations: {len(release.migrations)}, up to {printable(release.migrations[-1])}"])
     if not releases:
         lines.note("There is no release yet.")
 
@@ -155,4 +157,5 @@ def _slot(slot: SlotStatus) -> tuple[str, ...]:
 def _run(run: RunStatus) -> str:
     error = f"  {run.error}" if run.error else ""
     took = f"  {run.duration_s:.1f} s" if run.duration_s else ""
-    return f"{run.started_at}  {run.kind:<8}  {run.outcome:<11}  {run.release}{took}{error}"
+    forced = "  migration override" if run.migration_override else ""
+    return f"{run.started_at}  {run.kind:<8}  {run.outcome:<11}  {run.release}{took}{forced}{error}"

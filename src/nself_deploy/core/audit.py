@@ -32,6 +32,8 @@ LOCK_TAKE_OVER = "lock-take-over"
 """Type of the event that the lock of an owner who is gone was taken. A run's end is called like its kind."""
 PROMOTION = "promote"
 """Type of the event that a person moved a canary on."""
+MIGRATION_OVERRIDE = "migration-override"
+"""Type of the event that somebody went on with migrations that break a release."""
 PAUSE = "pause"
 """Type of the event that a run began to wait for a person."""
 ABORT = "abort"
@@ -150,6 +152,29 @@ def run_ended(run: Run, now: str, trigger: Trigger) -> AuditEvent:
             **({"evidence": list(plan.cause.evidence)} if plan.cause.evidence else {}),
         },
         id=event_id(run),
+    )
+
+
+def migrations_overridden(run: Run) -> AuditEvent | None:
+    """The note that a run begins though its migrations break a release; None when it doesn't. Made twice, it is one."""
+    plan = run.plan
+    if not plan.override:
+        return None
+    return AuditEvent(
+        event_type=MIGRATION_OVERRIDE,
+        environment=plan.target,
+        outcome="done",
+        service=plan.cause.service,
+        reason=plan.cause.reason,
+        prior_version=plan.previous_release,
+        metadata={
+            "run": run.id,
+            "kind": plan.kind.value,
+            "project": plan.project,
+            "release": plan.release,
+            "breaks": list(plan.override),
+        },
+        id=f"{run.id}-{MIGRATION_OVERRIDE}",
     )
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from nself_deploy.core.audit import (
     LOCK_TAKE_OVER,
+    MIGRATION_OVERRIDE,
     PROMOTION,
     AuditEvent,
     Record,
@@ -25,7 +26,10 @@ BODY_LIMIT = 256 * 1024
 
 _OWN = ("breaker-closed", "breaker-opened", "breaker-trial", LOCK_TAKE_OVER)
 """Types of events that nobody asked for: the program found it had to."""
-_WARNINGS = ("breaker-opened", "breaker-reset", "denied-attempt", LOCK_TAKE_OVER, "sink-changed", "sink-removed")
+_WARNINGS = (
+    "breaker-opened", "breaker-reset", "denied-attempt", LOCK_TAKE_OVER, MIGRATION_OVERRIDE,
+    "sink-changed", "sink-removed",
+)  # fmt: skip
 _SENT_APART = ("actor", "event_type", "id", "service", "timestamp")
 """Fields that have a column of their own."""
 

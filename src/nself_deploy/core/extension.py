@@ -54,6 +54,7 @@ _LABEL = r"^[a-zA-Z_][a-zA-Z0-9_]*$"
 _WORD = r"^[A-Za-z0-9._~-]{16,36}$"
 _HEADER = r"^([A-Za-z][A-Za-z0-9-]{0,63})?$"
 _COOKIE = r"^[A-Za-z0-9_]{0,64}$"
+_IN_PROJECT = r"^(?!/)(?!(.*/)?\.\.(/|$)).+$"
 _STICKY = r"^(client|random|cookie:[A-Za-z0-9_]{1,64})$"
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -280,6 +281,14 @@ class ProjectKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alerts: Annotated[AlertKeys | None, _text("What alerts say which service is to be rolled back.")] = None
     slo: Annotated[
         tuple[SloKeys, ...], _text("Service level objectives: a release that burns their error budget is rolled back.")
+    ] = ()
+    migrations: Annotated[
+        tuple[Annotated[str, msgspec.Meta(pattern=_IN_PROJECT)], ...],
+        _text(
+            "Files with the SQL of migrations, in the order in which they are applied: what would break the live "
+            "version is refused.",
+            examples=[["api/migrations/*.sql"]],
+        ),
     ] = ()
     sticky: (
         Annotated[

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from nself_deploy.core.migration import Migrations
+
 
 class Strategy(StrEnum):
     """How a new version takes over."""
@@ -266,6 +268,8 @@ class Release(msgspec.Struct, frozen=True):
     """Name of the machine that it was made on."""
     settings: tuple[Setting, ...] = ()
     """What the deploy that made it worked with."""
+    migrations: Migrations | None = None
+    """The files of `migrations`, when it was made; None: it is not on record which ones it contains."""
 
     def apps(self) -> tuple[Service, ...]:
         """App services by name."""

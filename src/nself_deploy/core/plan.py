@@ -94,6 +94,8 @@ class Cause(msgspec.Struct, frozen=True):
     """Name of the deploy key that allowed it; empty when a person asked, or the machine itself."""
     evidence: tuple[str, ...] = ()
     """What the reason rests on."""
+    attempt: str = ""
+    """Of a rollback of one service: the request that it is a try of; others of the same one have it too."""
 
 
 NO_CAUSE = Cause()
@@ -126,6 +128,8 @@ class Plan(msgspec.Struct, frozen=True):
     traffic: Traffic | None = None
     """What users asked for lately; None when that is not known, or not needed."""
     cause: Cause = NO_CAUSE
+    override: tuple[str, ...] = ()
+    """What its migrations break, which somebody accepted; empty when they break nothing."""
 
     @property
     def judged(self) -> bool:

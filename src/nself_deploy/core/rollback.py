@@ -63,6 +63,8 @@ class ServiceRollback(msgspec.Struct, frozen=True):
     exit_status: int = 0
     at: str = ""
     """When it was written: UTC, RFC 3339."""
+    heard: bool = True
+    """Whether who asked for it was told that it is complete: until then the same request is answered with it."""
 
 
 class RollbackDocument(Document, frozen=True, kw_only=True):

@@ -92,6 +92,7 @@ def with_service(live: Release, prior: Release, service: str, now: str, maker: t
         created_by=maker[0],
         created_on=maker[1],
         settings=live.settings,
+        migrations=prior.migrations,  # what its code knows: with less, a check of it would find nothing
         **resources,
     )
 

@@ -29,12 +29,13 @@ from nself_deploy.adapters.system import (
     host_name,
     is_gone,
     lock_owner,
+    moment,
     user_name,
 )
 from nself_deploy.app.world import World
 from nself_deploy.core.effects import KeepWarm
 from nself_deploy.core.model import Project, Slot
-from nself_deploy.core.plan import Plan, Timing
+from nself_deploy.core.plan import Kind, Plan, Timing
 from nself_deploy.core.retention import KEEP
 from nself_deploy.core.settings import Settings, resolve_settings
 from nself_deploy.errors import ConfigError, NselfError, UsageError
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from nself_deploy.adapters.judge_record import RecordFiles
     from nself_deploy.app.planning import Wanted
     from nself_deploy.app.ports import Clock, Engine, Metrics
+    from nself_deploy.core.machine import Run
     from nself_deploy.core.plan_canary import Canary
     from nself_deploy.wiring.reading import Read
 
@@ -65,12 +67,12 @@ class Opened:
         """The limits of a run."""
         return timing_of(self.settings)
 
-    def wanted(self, *, keep_failed: bool = False) -> Wanted:
+    def wanted(self, *, keep_failed: bool = False, force_migration: bool = False) -> Wanted:
         """How a release takes over."""
         from nself_deploy.app.planning import Wanted
 
         canary = msgspec.structs.replace(self.canary, keep_failed=keep_failed)
-        return Wanted(self.settings.strategy, self.timing, self.settings.target, canary)
+        return Wanted(self.settings.strategy, self.timing, self.settings.target, canary, force_migration)
 
 
 class Files:
@@ -171,8 +173,15 @@ def open_journal(root: str | os.PathLike[str]) -> Journal:
         NselfError: see `Journal.open`.
     """
     journal = Journal.open(root, actor=actor())
-    journal.at_end = _deliver
+    journal.at_end, journal.at_run = _deliver, _settle
     return journal
+
+
+def _settle(journal: Journal, run: Run) -> None:
+    if run.ended and run.plan.kind is Kind.ROLLBACK:
+        from nself_deploy.app.rollback_end import settle  # users don't wait for it
+
+        settle(journal, run, moment())
 
 
 def _deliver(journal: Journal) -> None:
@@ -268,6 +277,7 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
     from nself_deploy.adapters.probe import HttpProber
     from nself_deploy.core.slo_check import objectives_of
     from nself_deploy.wiring.logs import recent_log, request_logs
+    from nself_deploy.wiring.migrations import migrations_of
 
     target = source.settings.target
     return World(
@@ -295,6 +305,7 @@ async def _world(root: Path, source: Read, engine: Any, routed: Any, journal: Jo
         judge_records=RecordFiles(root),
         objectives=objectives_of(source.extension.project.slo),
         keep_releases=source.extension.project.keep_releases or KEEP,
+        migrations=migrations_of(root, source.extension.project.migrations),
     )
 
 

@@ -1,75 +1,43 @@
-"""A rollback that a person asks for is remembered by the circuit breakers, after users are back."""
+"""A rollback that a person asks for is remembered by the circuit breakers when it ends; if they can't, it is said."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 from nself_deploy.adapters.journal import Journal
-from nself_deploy.adapters.system import moment
-from nself_deploy.app.result import Confirm, Result
+from nself_deploy.app.result import Confirm
 from nself_deploy.app.world import World
 from nself_deploy.core.plan import Plan
 from nself_deploy.errors import NselfError
 
-if TYPE_CHECKING:
-    from nself_deploy.app.person_rollback import PersonTurns
-
 Complete = Callable[[], Awaitable[None]]
 
 
-class Counted:
-    """One rollback. Breakers that can't be read or written stop nothing: it is said, and the rollback goes on."""
+def confirmed(world: World, confirm: Confirm) -> Confirm:
+    """The same question, and a look at the breakers after it."""
 
-    def __init__(self, world: World) -> None:
-        """A rollback in this project, under its lock."""
-        self._world = world
-        self._plan: Plan | None = None
-        self._turns: PersonTurns | None = None
+    def ask(plan: Plan) -> None:
+        confirm(plan)
+        _look(world)
 
-    def confirmed(self, confirm: Confirm, *, begin: bool = False) -> Confirm:
-        """The same question; with `begin` it counts from the answer on."""
+    return ask
 
-        def ask(plan: Plan) -> None:
-            confirm(plan)
-            self._plan = plan
-            if begin:
-                self._begin()
 
-        return ask
+def completed(world: World, complete: Complete) -> Complete:
+    """What follows when users are back, and a look at the breakers before it."""
 
-    def begun(self, complete: Complete) -> Complete:
-        """What follows when users are back: it counts from here on."""
+    async def go() -> None:
+        _look(world)
+        await complete()
 
-        async def go() -> None:
-            self._begin()
-            await complete()
+    return go
 
-        return go
 
-    def end(self, result: Result | None) -> None:
-        """How it went, if it had begun."""
-        if self._turns is None or result is None:
-            return
-        try:
-            self._turns.end(result.run, moment())
-        except NselfError as error:
-            self._tell(error)
-
-    def _begin(self) -> None:
-        from nself_deploy.app.person_rollback import PersonTurns  # users don't wait for it
-
-        if self._turns is not None:
-            return
-        store = self._world.store
-        assert isinstance(store, Journal)
-        assert self._plan is not None
-        self._turns = PersonTurns(store.guards, store.release, f"p{secrets.token_hex(8)}")
-        try:
-            self._turns.begin(self._plan, moment())
-        except NselfError as error:
-            self._tell(error)
-
-    def _tell(self, error: NselfError) -> None:
-        self._world.note(f"the circuit breakers did not hear of this rollback: {error.what}")
+def _look(world: World) -> None:
+    """Breakers that can't be read stop nothing: it is said, and the rollback goes on."""
+    store = world.store
+    assert isinstance(store, Journal)
+    try:
+        store.guards.breakers()
+    except NselfError as error:
+        world.note(f"the circuit breakers do not hear of this rollback: {error.what}")

@@ -22,11 +22,11 @@ from nself_deploy.app.locking import held, held_here, is_warm
 from nself_deploy.app.result import Result
 from nself_deploy.app.way_back import back_at_once
 from nself_deploy.app.world import World
-from nself_deploy.core.machine import Outcome as How
+from nself_deploy.core.machine import Run
 from nself_deploy.core.plan import Cause, Plan
 from nself_deploy.core.rollback import STATUS, Request, RollbackUIState, ServiceRollback, failed
 from nself_deploy.core.step_lines import StepLine
-from nself_deploy.errors import ConfigError, Exit, GateRefused, NselfError
+from nself_deploy.errors import ConfigError, Exit, NselfError
 from nself_deploy.wiring.way_back import journal_root, open_way_back
 
 ACTION = "rollback"
@@ -150,13 +150,13 @@ class _Rollback:
             return
         if state.ui_state is RollbackUIState.LOADING:
             return
-        with contextlib.closing(wiring.open_journal(root)) as store:
+        with contextlib.closing(wiring.open_journal(root)) as store, store.transaction():
             if not state.audit_event_id and store.unfinished() is None:  # a run's end is an event by itself
-                event = use_case.note(store, self._request, "failed", state.error, self._key_name)
+                how = "refused" if state.exit_status == Exit.REFUSED else "failed"
+                event = use_case.note(store, self._request, how, state.error, self._key_name)
                 outcome.state = state = msgspec.structs.replace(state, audit_event_id=event)
-            with store.transaction():
-                if not self._others_turn(root, store):
-                    use_case.save_state(store, state)
+            if not self._others_turn(root, store):
+                use_case.save_state(store, state)
 
     def _others_turn(self, root: Path, store: Journal) -> bool:
         """Whether another rollback of this service runs now."""
@@ -206,6 +206,8 @@ class _Rollback:
                 return None, ""
             world, settings = self._listening(ajar.world), ajar.settings
             async with held_here(world, self._purpose, settings.target, self._told.stop) as on_engine:
+                if world.store.unfinished() is not None or use_case.unheard(world, self._request):
+                    return None, ""  # what a killed process left, its lock on the engine too, is put right first
                 found = self._find(world)
                 result = await back_at_once(
                     world, wiring.timing_of(settings), settings.target, self._told.stop, self._begin(world, found),
@@ -223,11 +225,13 @@ class _Rollback:
             await world.engine.info()  # before anything else: an engine that is away is said within seconds
             warm = is_warm(world, "")
             async with held(world, self._purpose, settings.target, self._told.stop, warm=warm):
-                result = await use_case.put_right(world, self._request, self._told.stop)
+                result, attempt = self._unheard(world), ""
+                if result is None:
+                    result, attempt = await use_case.put_right(world, self._request, self._told.stop)
                 if result is not None:
-                    if result.run is not None:
-                        self._save(world, use_case.ended(result.run, self._request))
+                    self._end(world, result)
                     return result, str(world.root)
+                self._id = attempt or self._id
                 found = self._find(world)
                 await use_case.keep(world, found)
                 result = await deploy.rollback(
@@ -237,6 +241,14 @@ class _Rollback:
                 self._end(world, result)
             return result, str(world.root)
 
+    def _unheard(self, world: World) -> Result | None:
+        assert isinstance(world.store, Journal)
+        result = use_case.unheard(world, self._request)
+        if result is None or self._by.unwanted(world.store):
+            return None
+        self._told.note("it was done already, by a process that was killed before it could say so")
+        return result
+
     def _find(self, world: World) -> use_case.Found:
         assert isinstance(world.store, Journal)
         if words := self._by.unwanted(world.store):
@@ -245,39 +257,45 @@ class _Rollback:
         if found is None:
             what = f"There is no prior version of {self._request.service} in {self._request.environment}."
             remedy = "Deploy another version first, or name the environment that was deployed to with --env."
-            event = use_case.note(world.store, self._request, "failed", what, self._key_name)
-            state = self._state(RollbackUIState.EMPTY, what, event)
-            self._save(world, state)
-            raise _Ended(Outcome(state, remedy=remedy))
+            raise _Ended(Outcome(self._noted(world.store, RollbackUIState.EMPTY, "failed", what), remedy=remedy))
         return found
 
+    def _noted(self, store: Journal, ui_state: RollbackUIState, outcome: str, what: str) -> ServiceRollback:
+        """How it ended without a run: an event, and what others read."""
+        with store.transaction():
+            event = use_case.note(store, self._request, outcome, what, self._key_name)
+            state = self._state(ui_state, what, event)
+            use_case.save_state(store, self.timed(state))
+        self._saved = True
+        return state
+
     def _begin(self, world: World, found: use_case.Found) -> Callable[[Plan], None]:
+        """What is asked before a run is begun; that it counts is written with the run itself."""
         store = world.store
         assert isinstance(store, Journal)
         if self._attempt is None:
             self._attempt = use_case.Attempt(self._request, found, moment(), self._id)
-        attempt = self._attempt
-        attempt.look_again(found)
+        attempt, settle = self._attempt, store.at_run
+        attempt.look_again(store.guards, found, self._id)
+
+        def at_run(journal: Journal, run: Run) -> None:
+            settle(journal, run)
+            if not run.ended:
+                attempt.begin(journal, journal.guards, world.clock.now())
 
         def begin(_plan: Plan) -> None:
-            try:
-                attempt.begin(world, store.guards)
-            except GateRefused as error:
-                event = use_case.note(store, self._request, "refused", error.what, self._key_name)
-                state = self._state(RollbackUIState.RATE_LIMITED, error.what, event)
-                self._save(world, state)
+            with store.transaction():
+                error = attempt.refusal(store.guards)
+                state = self._noted(store, RollbackUIState.RATE_LIMITED, "refused", error.what) if error else None
+            if error is not None and state is not None:
                 raise _Ended(Outcome(state, remedy=error.remedy, evidence=error.evidence)) from error
+            store.at_run = at_run
 
         return begin
 
     def _end(self, world: World, result: Result | None) -> None:
-        run, store = result.run if result else None, world.store
-        assert isinstance(store, Journal)
-        if run is None:
-            return
-        if self._attempt is not None:
-            self._attempt.end(store.guards, done=run.left or run.outcome is How.DONE, now=moment())
-        self._save(world, use_case.ended(run, self._request))
+        if result is not None and result.run is not None:
+            self._save(world, use_case.ended(result.run, self._request))
 
     def _failure(self, error: NselfError) -> Outcome:
         """What failed before a run began, or broke it off."""
@@ -305,7 +323,15 @@ class _Rollback:
 
     @property
     def _cause(self) -> Cause:
-        return Cause(self._request.service, self._request.reason, self._key_name, self._request.evidence)
+        return Cause(self._request.service, self._request.reason, self._key_name, self._request.evidence, self._id)
+
+
+def hear(outcome: Outcome) -> None:
+    """Who asked for the rollback knows how it ended."""
+    if outcome.result is None or outcome.state.heard:
+        return
+    with contextlib.suppress(NselfError), contextlib.closing(wiring.open_journal(outcome.root)) as store:
+        use_case.hear(store, outcome.state)
 
 
 def read_state(directory: str, request: Request) -> ServiceRollback | None:
@@ -315,16 +341,21 @@ def read_state(directory: str, request: Request) -> ServiceRollback | None:
         NselfError: the journal can't be read.
     """
     root = journal_root(directory)
-    if root is None:
-        return None
-    with contextlib.closing(Journal.open(root, create=False)) as store:
-        found = use_case.load_state(store, request.environment, request.service)
-    if found is None or found.ui_state is not RollbackUIState.LOADING:
+    found = _known(root, request) if root is not None else None
+    if root is None or found is None or found.ui_state is not RollbackUIState.LOADING:
         return found
     if FileLock(root, request.environment, lock_owner, is_gone).owner() is not None:
         return found
+    found = _known(root, request)  # it may have ended between the two looks
+    if found is None or found.ui_state is not RollbackUIState.LOADING:
+        return found
     what = "The process that rolled back ended before it was done; nself deploy resume puts it right."
     return msgspec.structs.replace(found, ui_state=RollbackUIState.ERROR, error=what, exit_status=int(Exit.FAILED))
+
+
+def _known(root: Path, request: Request) -> ServiceRollback | None:
+    with contextlib.closing(Journal.open(root, create=False)) as store:
+        return use_case.load_state(store, request.environment, request.service)
 
 
 def _journal(directory: str) -> Journal:

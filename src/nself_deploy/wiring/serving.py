@@ -83,6 +83,7 @@ class ProjectDesk:
         left = run is not None and run.left
         if result is not None and state.ui_state is RollbackUIState.POPULATED:
             wiring.schedule_expiry(result.plan, outcome.root)
+        service_rollback.hear(outcome)
         return Ended(
             state,
             document_of(state, result),

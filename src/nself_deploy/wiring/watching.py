@@ -16,7 +16,7 @@ from nself_deploy.core.rollback import Request, ServiceRollback
 from nself_deploy.core.slo import HOW, Objective
 from nself_deploy.core.slo_check import check_routes, objectives_from
 from nself_deploy.errors import UsageError
-from nself_deploy.wiring.service_rollback import By, Outcome, Told, execute
+from nself_deploy.wiring.service_rollback import By, Outcome, Told, execute, hear
 
 
 @dataclass
@@ -57,6 +57,7 @@ async def watch(directory: str, texts: Sequence[str], seconds: float | None, tol
             rollbacks.append(outcome)
             if outcome.result is not None and not outcome.state.error:
                 wiring.schedule_expiry(outcome.result.plan, outcome.root)
+            hear(outcome)
             return outcome.state
 
         with WatchLock(world.root):
