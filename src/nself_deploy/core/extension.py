@@ -6,13 +6,13 @@ import ipaddress
 import re
 import typing
 from enum import StrEnum
-from functools import cache
 from typing import Annotated, Any
 
 import msgspec
 
 from nself_deploy.core.analysis import Mode, OnInconclusive, Unit
 from nself_deploy.core.durations import Duration
+from nself_deploy.core.limits import LIMITS
 from nself_deploy.core.metrics import MetricKeys, Prometheus
 from nself_deploy.core.model import Activate, Protocol, Role, Strategy
 from nself_deploy.core.pauses import Then
@@ -233,23 +233,27 @@ class ProjectKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     router: Annotated[RouterKeys | None, _text("The router; default: the project's nginx service.")] = None
     routes: Annotated[tuple[RouteKeys, ...], _text("Routes beside those in the nginx files.")] = ()
     health_timeout: Annotated[
-        Duration | None, _lasting("1s", "1h", "How long a new version may take to become healthy.")
+        Duration | None, _lasting(*LIMITS["health_timeout"], "How long a new version may take to become healthy.")
     ] = None
     min_uptime: Annotated[
         Duration | None,
-        _lasting("1s", "10m", "How long its containers must have been healthy at a stretch before they get traffic."),
+        _lasting(
+            *LIMITS["min_uptime"],
+            "How long its containers must have been healthy at a stretch before they get traffic.",
+        ),
     ] = None
     drain: Annotated[
-        Duration | None, _lasting("1s", "1h", "How long requests in flight may take before the old version stops.")
+        Duration | None,
+        _lasting(*LIMITS["drain"], "How long requests in flight may take before the old version stops."),
     ] = None
     standby: Annotated[
-        Duration | None, _lasting("0s", "1d", "How long the old version stays warm for an instant rollback; 0: not.")
+        Duration | None,
+        _lasting(*LIMITS["standby"], "How long the old version stays warm for an instant rollback; 0: not."),
     ] = None
     bake: Annotated[
         Duration | None,
         _lasting(
-            "0s",
-            "1d",
+            *LIMITS["bake"],
             "How long it is watched with all the traffic (a canary: 10m) before the old one retires; 0: not.",
         ),
     ] = None
@@ -265,7 +269,8 @@ class ProjectKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         | None
     ) = None
     pause_expiry: Annotated[
-        Duration | None, _lasting("0s", "7d", "How long a pause of a canary lasts; 0: until somebody decides.")
+        Duration | None,
+        _lasting(*LIMITS["pause_expiry"], "How long a pause of a canary lasts; 0: until somebody decides."),
     ] = None
     pause_then: Annotated[
         Then | None,
@@ -335,7 +340,6 @@ class Extension(msgspec.Struct, frozen=True):
         return self.services.get(service) or ServiceKeys()
 
 
-@cache
 def bounds(kind: type[msgspec.Struct]) -> dict[str, tuple[str, str]]:
     """The lowest and the highest value of each duration of a struct, as written."""
     found = {}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nself_deploy.core.durations import Duration, format_duration, parse_duration
+from nself_deploy.core.limits import LIMITS
 from nself_deploy.core.model import Setting, Strategy
 from nself_deploy.core.pauses import Then
 from nself_deploy.errors import UsageError
@@ -111,13 +112,11 @@ class _Kind(msgspec.Struct, frozen=True):
 
 
 def _seconds(key: str) -> Callable[[object], float]:
-    def parse(value: object) -> float:
-        from nself_deploy.core.extension import ProjectKeys, bounds  # its types take long to make
+    low, high = LIMITS[key]
 
-        low, high = bounds(ProjectKeys)[key]
-        lowest, highest = parse_duration(low), parse_duration(high)
+    def parse(value: object) -> float:
         seconds = parse_duration(value)
-        if seconds and not lowest <= seconds <= highest:
+        if seconds and not parse_duration(low) <= seconds <= parse_duration(high):
             raise ValueError(f"{value!r} is out of range: {low} to {high} is possible")
         return seconds
 
