@@ -2,11 +2,11 @@
 
 Kinds: a deploy (with a standby to clear away and one to keep), one whose candidate never is healthy, one that fails
 under traffic, a canary, a rollback to a warm slot, one to a release that must be started again, the adoption of a plain
-stack, the resuming and aborting of a deploy that was killed when it had moved the traffic, and a rollback of one
-service with a deploy key, to a warm slot and to a release that must be started again. Every boundary of each (see
-`tests/crash/child.py`, and for the last two `tests/crash/writes.py`), none left out. After each kill users go on being
-served; then by turns `resume`, `abort`, the next deploy or the same command again must put everything right:
-`tests/crash/checks.py` looks at it from outside.
+stack, the resuming and aborting of a deploy that was killed when it had moved the traffic, a rollback of one service
+with a deploy key (to a warm slot and to a release that must be started again), and the promoting and aborting of a
+canary that is parked. Every boundary of each (see `tests/crash/child.py`, and for the last four
+`tests/crash/writes.py`), none left out. After each kill users go on being served; then by turns `resume`, `abort`, the
+next deploy or the same command again must put everything right: `tests/crash/checks.py` looks at it from outside.
 """
 
 from __future__ import annotations

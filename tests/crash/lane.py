@@ -232,7 +232,9 @@ def _heal(scenario: Scenario, site: Site, way: str, release: str, *, past_undoin
     elif way == "abort":
         outcome, expected = site.stack.nself("abort", check=False), {4} if past_undoing else {0}
     elif way == SAME:
-        outcome, expected = site.stack.nself(*scenario.words, check=False), {0}
+        outcome, expected = site.stack.nself(*scenario.words, check=False), scenario.repeated
+        if outcome.status == 1:  # nothing is left to do, no lock is taken: a dead one is for the next command
+            site.stack.nself("resume")
     else:
         version = release if scenario.same_version else site.next_release()
         outcome, expected = site.stack.nself(*scenario.mend, check=False, RELEASE=version), {0}

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from nself_deploy.core.machine import Outcome
 from nself_deploy.core.slot_records import SlotRole
-from tests.crash import service_back
+from tests.crash import parked, service_back
 from tests.crash.checks import Records
 from tests.crash.service_back import REQUEST, OneRollback
 from tests.crash.site import Site, fresh
@@ -66,6 +66,8 @@ class Scenario:
     """Whether each durable write beside the effects is a boundary too."""
     ways: tuple[str, ...] = ("resume", "abort", "the next deploy")
     """In which it is put right, by turns."""
+    repeated: frozenset[int] = frozenset({0})
+    """Exit statuses of the same command when it is what puts it right."""
     said: str = ""
     """Boundary at which it was said how it ended: the same request again would be another one."""
     promise: Callable[[Site], Promise] | None = None
@@ -106,6 +108,19 @@ def _service_rollback(name: str, make: Callable[[], Site]) -> Scenario:
     )
 
 
+def _decision(word: str, outcome: Outcome, promise: Callable[[Site], Promise], *more: str) -> Scenario:
+    return Scenario(
+        f"{word}-parked",
+        (word, *more),
+        outcome,
+        ready=lambda site: parked.parked(site, *COLD),
+        writes=True,
+        ways=parked.WAYS,
+        repeated=frozenset({0, 1} if word == "promote" else {0, 4}),
+        promise=promise,
+    )
+
+
 SCENARIOS = (
     Scenario("deploy", WARM, Outcome.DONE, mend=WARM, ready=_has_standby, same_version=True),
     Scenario("deploy-never-healthy", HASTY, Outcome.FAILED, env={"FAIL": "never"}),
@@ -118,5 +133,7 @@ SCENARIOS = (
     Scenario("abort", ("abort",), Outcome.INTERRUPTED, first_killed="after the effect of move"),
     _service_rollback("warm", service_back.warm),
     _service_rollback("cold", service_back.cold),
+    _decision("promote", Outcome.DONE, parked.OnePromotion, "--accept-inconclusive", "--reason", "seen to be good"),
+    _decision("abort", Outcome.INTERRUPTED, parked.OneDecision),
 )
 """Every effect that a deploy, its undoing and a rollback have is in one of them, and so is dying again."""
