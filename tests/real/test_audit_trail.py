@@ -43,8 +43,8 @@ def test_each_end_of_a_run_is_one_event(site: Stack) -> None:
     site.nself("rollback", *FAST)
 
     trail = json.loads(site.nself("audit", "list", "--json").out)[::-1]
-    events = [e for e in trail if e["event_type"] != "lock-take-over"]
-    (taken,) = [e for e in trail if e not in events]
+    events = [e for e in trail if e["event_type"] in ("deploy", "rollback")]
+    taken, aborted = (e for e in trail if e not in events)
     runs = json.loads(site.nself("history", "--json").out)[::-1]
 
     assert [(e["event_type"], e["outcome"], e["triggered_by"]) for e in events] == [
@@ -56,7 +56,10 @@ def test_each_end_of_a_run_is_one_event(site: Stack) -> None:
     ]
     assert [(e["metadata"]["run"], e["metadata"]["release"]) for e in events] == [(r["id"], r["release"]) for r in runs]
     assert events[1]["error"] and events[2]["reason"].startswith("aborted by ")
-    assert taken["reason"] and taken["metadata"]["purpose"].startswith("deploy")
+    assert (aborted["event_type"], aborted["metadata"]["run"]) == ("abort", events[2]["metadata"]["run"])
+    assert trail.index(aborted) == trail.index(events[2]) - 1 and aborted["metadata"]["by"]
+    assert taken["event_type"] == "lock-take-over" and taken["reason"]
+    assert taken["metadata"]["purpose"].startswith("deploy")
     assert "The trail is whole." in site.nself("audit", "verify").out
 
 
@@ -64,4 +67,4 @@ def test_it_has_no_secret_of_ours(site: Stack) -> None:
     secret = (site.root / ".nself/router/secret").read_text().strip()
     exported = site.nself("audit", "export").out
 
-    assert len(exported.splitlines()) == 6 and secret not in exported
+    assert len(exported.splitlines()) == 7 and secret not in exported
