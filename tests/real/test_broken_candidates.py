@@ -96,7 +96,7 @@ BROKEN = {
     "crashes after 5 seconds": Broken(
         {"SHOP_VARIANT": "crash"},
         "Health check green",
-        r"web in green is not healthy .*exit code 1",
+        r"web in green is not healthy .*(exit code 1|it stopped and was restarted)",
         (r"green-web-1 \| .*crashes on purpose", r"-> Mend .+"),
         ("--drain", "3s", "--health-timeout", "240s", "--standby", "0"),  # the default time to be believed
     ),

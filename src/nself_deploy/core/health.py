@@ -44,8 +44,8 @@ def judge(
     if container.state != "running":
         ended = container.state in ("exited", "dead") and not _restarts(service)
         return Judgement(False, False, proof.was_healthy or ended, _stopped(container))
-    if restarted:
-        return Judgement(False, False, True, f"it stopped and was restarted (last exit code {container.exit_code})")
+    if restarted:  # with which exit code is not known any more: of one that runs it is 0
+        return Judgement(False, False, True, "it stopped and was restarted")
     if (service.has_healthcheck or container.health) and container.health != "healthy":
         return Judgement(
             False, False, False, f"its healthcheck says {container.health or 'nothing yet'}{_flaps(proof)}"
