@@ -152,11 +152,7 @@ def availability(text: str | float, service: str = "", route: str = "") -> Objec
     Raises:
         ValueError: it is none; says so in words.
     """
-    written = text.strip() if isinstance(text, str) else f"{text:.8g}"
-    match = _PERCENT.fullmatch(written)
-    if match is None:
-        raise ValueError(f"{written!r} is not an availability: write it like 99.9 %")
-    return Objective(Kind.AVAILABILITY, _share(match[1]), service=service, route=route)
+    return Objective(Kind.AVAILABILITY, _percent(text, "an availability"), service=service, route=route)
 
 
 def latency(text: str, service: str = "", route: str = "") -> Objective:
@@ -180,11 +176,16 @@ def ratio(target: str | float, title: str, queries: Queries, service: str = "") 
     Raises:
         ValueError: it is none; says so in words.
     """
-    written = target.strip() if isinstance(target, str) else f"{target:.8g}"
+    share = _percent(target, "a share of the requests")
+    return Objective(Kind.RATIO, share, service=service, title=title, queries=queries)
+
+
+def _percent(text: str | float, what: str) -> float:
+    written = text.strip() if isinstance(text, str) else f"{text:.8g}"
     match = _PERCENT.fullmatch(written)
     if match is None:
-        raise ValueError(f"{written!r} is not a share of the requests: write it like 99.9 %")
-    return Objective(Kind.RATIO, _share(match[1]), service=service, title=title, queries=queries)
+        raise ValueError(f"{written!r} is not {what}: write it like 99.9 %")
+    return _share(match[1])
 
 
 def objective(text: str) -> Objective:
