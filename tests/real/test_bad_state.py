@@ -185,7 +185,7 @@ BAD_BUILD = '    build: {context: ., dockerfile_inline: "FROM busybox:1.37\\nRUN
     ("lines", "says"),
     [
         (NO_IMAGE, ("compose.yaml: services.web.image: image '127.0.0.1:9/nobody/nothing:1' could not be pulled",
-                    "Check its name and tag")),
+                    "Check ")),
         (NEVER_HERE, ("compose.yaml: services.web.image: The image nothing-here:1 of service web is not on the engine",
                       "Build or pull it")),
         (BAD_BUILD, ("compose.yaml: services.web.build: The build of web failed", "the reason", "Correct the build")),
