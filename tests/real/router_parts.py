@@ -171,7 +171,7 @@ class HostBench(Bench):
                 os.kill(int(pid_file.read_text()), signal.SIGTERM)
         else:
             self._process.terminate()
-        await asyncio.to_thread(self._process.wait, 20)
+        await asyncio.to_thread(self._process.wait, 240)
         self._process = None
 
     async def _answers(self) -> bool:
