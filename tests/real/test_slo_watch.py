@@ -168,6 +168,8 @@ def test_a_killed_watch_goes_on_where_it_was(site: Site) -> None:
     for _ in range(40):
         assert site.stack.get("/cgi-bin/work")[0] == 200
     check_message(site.stack.nself("watch", check=False), 6, "watched by another process")
+    assert site.stack.nself("status", "--json").json["watched"]
+    assert "watch: objectives are watched" in site.stack.nself("status").out
     watch.send_signal(signal.SIGKILL)
     watch.communicate(timeout=120)
     assert site.recording
