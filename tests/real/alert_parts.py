@@ -33,7 +33,7 @@ groups:
   - name: shop
     rules:
       - alert: TooManyErrors
-        expr: rate(answers_bad[4s]) / rate(answers[4s]) > 0.01 and rate(answers[4s]) > 1
+        expr: rate(answers_bad[8s]) / rate(answers[8s]) > 0.01 and rate(answers[8s]) > 1
         labels: {service: web, environment: local}
         annotations: {summary: "{{ $value | humanizePercentage }} of the answers are errors"}
 """

@@ -113,11 +113,12 @@ def moment(text: str) -> datetime:
 def tree_of(root: Path) -> dict[str, tuple[Any, ...]]:
     """Everything below a directory: kind, mode, and of files the time of the last change and the content.
 
-    Not the times of directories: SQLite makes a file for the time that it reads, and removes it.
+    Not the times of directories: SQLite makes a file for the time that it reads, and removes it. And not at which
+    address the router answered last: a memory that every question may refresh.
     """
     found: dict[str, tuple[Any, ...]] = {}
     for directory, names, files in os.walk(root):
-        for name in (*names, *files):
+        for name in (*names, *(name for name in files if name != "address.json")):
             path = Path(directory, name)
             info = path.lstat()
             if path.is_symlink():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -106,7 +107,8 @@ class Server:
         pid = self._running.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         for one in (pid, *map(int, children)):
-            os.kill(one, number)
+            with contextlib.suppress(ProcessLookupError):  # a session may end meanwhile
+                os.kill(one, number)
 
     def remove(self) -> None:
         self.kill()

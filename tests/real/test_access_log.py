@@ -283,14 +283,14 @@ async def test_the_shield(watched: Watched, answers: bool) -> None:
     green, blue = "green", "blue"
 
     async def of_the_candidate() -> str:
-        """A browser that is one of the candidate's clients."""
+        """A browser that is one of the candidate's clients; all that was asked for that is in the log."""
         for number in range(20):
             if (await ask(bench.address, User_Agent=f"browser {number}")).text.startswith(green):
+                await watched.wait_for(number + 1)
                 return f"browser {number}"
         raise AssertionError("nobody is sent to the candidate")
 
     browser = await of_the_candidate()
-    before = len(watched.look())
 
     async def asked(method: str) -> tuple[str, int]:
         reply = await ask(bench.address, method=method, User_Agent=browser)
@@ -303,11 +303,7 @@ async def test_the_shield(watched: Watched, answers: bool) -> None:
     assert await asked("POST") == (green, 503)
     assert watched.green.served == served + 6, "it is asked first, each time"
 
-    async def enough() -> bool:
-        return len(watched.look()) >= before + 8
-
-    await until(enough, "8 requests in the log")
-    found, watched.seen = watched.seen[-8:], []
+    found = await watched.wait_for(8)
     assert [r.failed for r in found] == [False] * 2 + [True] * 6
     assert all(r.candidate for r in found)
 

@@ -12,6 +12,7 @@ import pytest
 
 from nself_deploy.core.alerts import utc
 from tests.real.alert_parts import Alertmanager, Watching
+from tests.real.free_ports import free_port
 from tests.real.prometheus_parts import Exporter
 from tests.unit.serving_scene import WRONG, Server, a_key, deployed, events
 
@@ -25,7 +26,8 @@ def key(tmp_path: Path) -> str:
 
 @pytest.fixture
 def server(tmp_path: Path, key: str) -> Iterator[Server]:
-    with Server(tmp_path) as running:
+    port = free_port()  # ours also while nobody listens there: it is started anew
+    with Server(tmp_path, "--listen", f"127.0.0.1:{port}") as running:
         yield running
 
 
@@ -49,7 +51,6 @@ def test_an_alert_that_is_told_again_and_again_is_one_rollback(server: Server, t
         manager.kill()
         server.process.kill()
         server.process.wait(240)
-        server._words = ("--listen", f"127.0.0.1:{server.port}")
         server.start()
         manager.start()
         manager.raises(began.isoformat())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,13 +19,16 @@ from tests.load.mix import Limits
 from tests.real.contract import BLUE_GREEN_STATE, DEPLOY_STATE, check_document, private_state, steps_of
 from tests.real.people import QUICK, everyday_load, lives, split
 from tests.real.people import shop as patient_shop
+from tests.real.scene import edit
 from tests.real.stack import Outcome, Stack
+from tests.real.wire import Wire
 
 pytestmark = [pytest.mark.real, pytest.mark.few]
 
 STANDBY_FREE = [*QUICK, "--standby", "0"]
 LIVE = "1"
 SHARED = ("db", "cache", "router")
+SERVING, USUAL_START = "common/serving.py", "SLOW_START_SECONDS = 8.0"
 
 
 @dataclass
@@ -121,12 +125,22 @@ BROKEN = {
 }
 
 
+@contextmanager
+def later(stack: Stack) -> Iterator[None]:
+    """What starts slowly is made to take so long that no slow machine finds it healthy in time."""
+    edit(stack, USUAL_START, "SLOW_START_SECONDS = 120.0", SERVING)
+    try:
+        yield
+    finally:
+        edit(stack, "SLOW_START_SECONDS = 120.0", USUAL_START, SERVING)
+
+
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
 def test_a_broken_release_is_refused_and_users_notice_nothing(site: Site, broken: Broken) -> None:
-    shop, limit = site.stack, f"{max(5, 2.5 * site.start_s):.0f}s"
+    shop, limit = site.stack, f"{max(15, 2.5 * site.start_s):.0f}s"
     env = {name: value.replace("enough", limit) for name, value in broken.env.items()}
     before = everything_that_serves(shop)
-    with users(shop) as load:
+    with users(shop) as load, later(shop):
         outcome = shop.deploy("2", *broken.words, check=False, **env)
         nothing_failed(load, LIVE)
 
@@ -153,10 +167,29 @@ def test_a_job_that_fails_ends_the_deploy_before_a_container_starts(site: Site) 
     assert [run["release"] for run in shop.get_json("/api/migrations")["runs"]].count(LIVE) == 1
 
 
+class Held(Wire):
+    """An engine that tells of containers once after traffic has moved, and again when the release was struck.
+
+    So a deploy has seen it healthy under traffic, and does not believe it before it breaks, however late that is.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack, self._told = stack, 0
+        self.struck = threading.Event()
+        super().__init__()
+
+    def _is_lost(self, piece: bytes) -> bool:
+        if b"/containers/json" in piece.partition(b"\r\n")[0] and split(self._stack) == "green":
+            self._told += 1
+            if self._told > 1:
+                self.struck.wait(240)
+        return False
+
+
 def test_a_release_that_breaks_under_traffic_is_taken_back(site: Site) -> None:
     shop = site.stack
     before = everything_that_serves(shop)
-    with users(shop, short_requests()) as load:
+    with users(shop, short_requests()) as load, Held(shop) as engine:
         found: list[int] = []
 
         def strike(line: str) -> None:
@@ -167,15 +200,18 @@ def test_a_release_that_breaks_under_traffic_is_taken_back(site: Site) -> None:
                 load.mark("moved")
                 load.wait_until(lambda now: now.per_release.get("3", 0) >= 20)
                 os.kill(found[0], signal.SIGKILL)
+                engine.struck.set()
             if line.startswith("[done] Move traffic back to blue"):
                 load.mark("back")
 
-        driven = drive(shop, load, STANDBY_FREE, say=strike, SHOP_RELEASE="3")
+        driven = drive(shop, load, STANDBY_FREE, say=strike, SHOP_RELEASE="3", DOCKER_HOST=engine.host)
         load.wait_requests(100)
         report = load.stop()
 
     assert driven.status == 5, driven
-    found_out = r"exit code|its healthcheck says|through the router, (answered 50\d|had no answer)"
+    found_out = (
+        r"exit code|it stopped and was restarted|its healthcheck says|through the router, (answered 50\d|had no answer)"
+    )
     assert re.search(rf"error: web in green .*({found_out})", driven.errors), driven.errors
     assert re.search(r"green-web-1 \| .*release 3 \(good\) starts", driven.errors), driven
     assert "traffic is on blue" in driven.errors
@@ -196,7 +232,7 @@ def test_a_slow_start_is_waited_for_and_an_old_version_that_will_not_stop_costs_
         driven = drive(
             shop,
             load,
-            ["--drain", "20s", *STANDBY_FREE[2:]],
+            ["--drain", "120s", *STANDBY_FREE[2:]],
             moved="moved",
             SHOP_RELEASE="4",
             SHOP_VARIANT="slow-start",
@@ -219,7 +255,7 @@ def short_requests(*more: Stream) -> LoadMix:
     """Clients without connections that outlive their release."""
     return LoadMix(
         rate=100,
-        limits=Limits(duration_s=500, requests=50_000),
+        limits=Limits(duration_s=1500, requests=150_000, connect_timeout_s=60),
         streams=(
             Stream(Kind.GET, "/", share=0.4, name="get"),
             Stream(Kind.POST, "/echo", share=0.3, name="post"),

@@ -10,6 +10,7 @@ from tests.load import Kind, LoadMix, LoadProcess, Stream
 from tests.load.drive import drive
 from tests.load.mix import Limits
 from tests.real.people import QUICK
+from tests.real.scene import edit
 from tests.real.stack import Stack, copy_of
 
 pytestmark = pytest.mark.real
@@ -22,6 +23,12 @@ ROWS = "/planets/planets.json?_shape=array"
 def datasette() -> Iterator[Stack]:
     stack = copy_of("datasette", prefix="ds")
     stack.env["DATASETTE_PORT"] = f"127.0.0.1:{stack.port}"
+    # The patience that a busy machine needs, as in `people.shop`.
+    edit(stack, "interval: 1s", "interval: 10s\n      start_interval: 300ms", "docker-compose.yml")
+    edit(stack, "timeout: 3s", "timeout: 20s", "docker-compose.yml")
+    edit(stack, "retries: 5", "retries: 30", "docker-compose.yml")
+    probe = "x-nself-deploy: {probe: {timeout: 1m}}"
+    edit(stack, "stop_grace_period: 15s", f"stop_grace_period: 15s\n    {probe}", "docker-compose.yml")
     try:
         stack.nself("init", "--yes")
         stack.nself(*QUICK, timeout_s=500, DATASETTE_VERSION=OLD)
@@ -34,7 +41,7 @@ def readers() -> LoadMix:
     """People who look at tables, and programs that read them."""
     return LoadMix(
         rate=6,
-        limits=Limits(duration_s=400, requests=20_000),
+        limits=Limits(duration_s=1500, requests=20_000, connect_timeout_s=60),
         streams=(
             Stream(Kind.GET, ROWS, share=0.5, name="rows", timeout_s=120, expect_text="Neptune"),
             Stream(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import pytest
 
 from nself_deploy.adapters.docker_engine import DockerEngine
@@ -35,7 +37,7 @@ def test_the_newest_releases_are_kept_and_older_ones_go() -> None:
 
 
 async def test_an_image_that_a_container_uses_is_left() -> None:
-    engine, name = DockerEngine(), "nself-deploy/retention-web:1"
+    engine, name = DockerEngine(), f"nself-deploy/retention{secrets.token_hex(3)}-web:1"
     source = docker("run", "-d", BUSYBOX, "true").strip()
     image = docker("commit", source, name).strip()
     containers = [source, docker("create", name, "true").strip()]

@@ -21,7 +21,7 @@ from tests.unit.serving_scene import Server
 
 pytestmark = pytest.mark.real
 
-SETTINGS = "x-nself-deploy: {min_uptime: 6s, drain: 1s, health_timeout: 240s}"
+SETTINGS = "x-nself-deploy: {min_uptime: 15s, drain: 1s, health_timeout: 240s}"
 PAUSE_S = 0.02
 
 

@@ -296,6 +296,8 @@ async def test_testers_choose_and_are_no_evidence(shop: Shop) -> None:
 
     await shop.share(1)
     log = shop.bench.directory / "log" / "access.log"
+    answered = shop.blue.served + shop.green.served  # nginx writes the line after the answer
+    await until(lambda: _is(log.read_bytes().count(b"\n") == answered), "all lines of before are there")
     known = log.read_bytes()
     for _ in range(5):
         await met(f"candidate:{WORD}")

@@ -176,7 +176,7 @@ def test_while_prometheus_is_away_nothing_is_rolled_back_and_it_is_said(site: Si
         site.stack.nself(*FAST, RELEASE="four")
         site.prometheus.kill()
         site.bad("four")
-        outcome = site.stack.nself("watch", "--for", "8s", check=False)
+        outcome = site.stack.nself("watch", "--for", "20s", check=False)
 
     check_message(outcome, 7, f"Not every objective can be judged: {NAME}: `total`: ", "can't be reached")
     assert f"no data: {NAME} can't be judged" in outcome.text

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.real
 
 NOWHERE = {"DOCKER_HOST": "unix:///nowhere.sock"}
 ROLLBACK = DOCUMENT | {"service": str, "environment": str, "ui_state": str, "prior_version": str, "audit_event_id": str}
-SETTINGS = "{min_uptime: 6s, drain: 1s, health_timeout: 60s, breaker: {rollbacks: 5}}"
+SETTINGS = "{min_uptime: 20s, drain: 1s, health_timeout: 240s, breaker: {rollbacks: 5}}"
+"""A cold rollback takes so long that another one meets it, also where a process needs seconds to begin."""
 WRONG = "nself_deploy_" + "x" * 43
 
 

@@ -11,7 +11,7 @@ RATE = 50.0
 PEOPLE = 3000
 TIMEOUT_S = 10.0
 """So long a user waits for an answer."""
-LONGEST_S = 400.0
+LONGEST_S = 1500.0
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,19 @@ SORTS = (
 """`orders` alone needs the database."""
 
 
-def crowd() -> LoadMix:
-    """Their load, bounded in time and number."""
+def crowd(timeout_s: float = TIMEOUT_S) -> LoadMix:
+    """Their load, bounded in time and number; each waits `timeout_s` for an answer."""
     streams = tuple(
         Stream(
             sort.kind,
             sort.path,
             share=sort.share,
             name=sort.name,
-            timeout_s=TIMEOUT_S,
+            timeout_s=timeout_s,
             people=PEOPLE,
             headers={"User-Agent": "person {person}"},
         )
         for sort in SORTS
     )
-    limits = Limits(duration_s=LONGEST_S, requests=int(RATE * LONGEST_S), connect_timeout_s=TIMEOUT_S)
+    limits = Limits(duration_s=LONGEST_S, requests=int(RATE * LONGEST_S), connect_timeout_s=timeout_s)
     return LoadMix(streams, RATE, limits)
