@@ -11,7 +11,7 @@ RATE = 50.0
 PEOPLE = 3000
 TIMEOUT_S = 10.0
 """So long a user waits for an answer."""
-LONGEST_S = 400.0
+LONGEST_S = 1200.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ SORTS = (
 """`orders` alone needs the database."""
 
 
-def crowd() -> LoadMix:
+def crowd(timeout_s: float = TIMEOUT_S) -> LoadMix:
     """Their load, bounded in time and number."""
     streams = tuple(
         Stream(
@@ -44,11 +44,11 @@ def crowd() -> LoadMix:
             sort.path,
             share=sort.share,
             name=sort.name,
-            timeout_s=TIMEOUT_S,
+            timeout_s=timeout_s,
             people=PEOPLE,
             headers={"User-Agent": "person {person}"},
         )
         for sort in SORTS
     )
-    limits = Limits(duration_s=LONGEST_S, requests=int(RATE * LONGEST_S), connect_timeout_s=TIMEOUT_S)
+    limits = Limits(duration_s=LONGEST_S, requests=int(RATE * LONGEST_S), connect_timeout_s=timeout_s)
     return LoadMix(streams, RATE, limits)

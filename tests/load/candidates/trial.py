@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.load import Answer, LoadProcess, Outcome, Report
-from tests.load.candidates.crowd import RATE, crowd
+from tests.load.candidates.crowd import RATE, TIMEOUT_S, crowd
 from tests.load.candidates.kinds import BAD_WORDS, SLACK_S, Candidate
 from tests.load.candidates.onelog import differences
 from tests.real import people
@@ -67,10 +67,12 @@ def shop(prefix: str) -> Stack:
     return stack
 
 
-def tried(stack: Stack, candidate: Candidate, release: str, slack_s: float = SLACK_S) -> Tried:
+def tried(
+    stack: Stack, candidate: Candidate, release: str, slack_s: float = SLACK_S, timeout_s: float = TIMEOUT_S
+) -> Tried:
     """Give it users, and wait for its end; the shop is live and alone afterwards.
 
-    It has to be found `slack_s` after the simulation's longest time, at the latest.
+    It has to be found `slack_s` after the simulation's longest time, at the latest. Users wait `timeout_s` for answers.
     """
     live, slot = stack.release_served(), people.split(stack)
     if not candidate.users:
@@ -79,7 +81,7 @@ def tried(stack: Stack, candidate: Candidate, release: str, slack_s: float = SLA
         found = _told(candidate, slack_s, status, document, err)
     else:
         began = time.time()
-        with LoadProcess(crowd(), stack.url) as load:
+        with LoadProcess(crowd(timeout_s), stack.url) as load:
             load.wait_requests(int(RATE))
             status, document, err = _led(stack, candidate, release, load)
             load.wait_requests(int(RATE / 2))
