@@ -113,6 +113,22 @@ def test_a_state_file_that_can_not_be_read_is_no_fresh_install(
         path.write_bytes(kept) if kept is not None else path.unlink()
 
 
+@pytest.mark.parametrize("text", ["services: [", None], ids=["broken", "gone"])
+def test_whoever_looks_needs_no_compose_file(live: Stack, text: str | None) -> None:
+    """What is live is known; what would be deployed is not."""
+    path = live.root / "compose.yaml"
+    kept, before = path.read_text(), live.nself("status", "--json").json
+    path.write_text(text) if text else path.unlink()
+    try:
+        assert live.nself("status", "--json").json == before
+        assert "requests go to blue" in live.nself("status").out
+        assert len(live.nself("history", "--json").json) == len(live.nself("audit", "list", "--json").json) == 1
+        assert live.nself("breaker", "status", "--json").json == live.nself("keys", "list", "--json").json == []
+        refused(live, 1, "compose.yaml" if text else "There is no Compose file", words=("plan",))
+    finally:
+        path.write_text(kept)
+
+
 @pytest.mark.parametrize("command", ["status", "plan", "rollback"])
 def test_each_command_says_so(live: Stack, command: str) -> None:
     path = live.root / ".nself/state/deploy.json"

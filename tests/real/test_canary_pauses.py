@@ -94,6 +94,8 @@ def test_when_nobody_waits_the_next_command_does_what_was_to_be_done(shop: Stack
     over = "its pause is over"
     wait_for(lambda: over in json.dumps(shop.nself("status", "--json").json["canary"]), "the end of the pause")
     assert "-50" in people.split(shop)
+    told = [event["reason"] for event in shop.nself("audit", "list", "--json").json if event["event_type"] == "pause"]
+    assert told[:3] == ["it waits for 1s, then abort", "it waits for 2h, then resume", "it waits for 2h, then abort"]
     outcome = shop.deploy("after", *people.QUICK)
 
     assert any("nobody decided: abort" in step["detail"] for step in outcome.json["steps"])

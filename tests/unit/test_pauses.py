@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from nself_deploy.app.pausing import Paused, wait_out
 from nself_deploy.app.recovery import recover
 from nself_deploy.core import machine
 from nself_deploy.core.asking import Wanted
+from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.canary_settings import canary_of
 from nself_deploy.core.evidence import Request
 from nself_deploy.core.extension_reader import read_extension
@@ -230,6 +232,7 @@ class Waiting:
     def __init__(self, run: Run, *changes: Callable[[Waiting], None]) -> None:
         self.run, self.now, self.acted = run, 5000.0, list[float]()
         self.owner: str | None = None
+        self.told: list[AuditEvent] = []
         self.changes = {5000.0 + 10 * (n + 1): change for n, change in enumerate(changes)}
 
     async def sleep(self, seconds: float) -> None:
@@ -243,7 +246,9 @@ class Waiting:
         return SimpleNamespace(
             boot="one",
             clock=SimpleNamespace(now=lambda: NOON, monotonic=lambda: self.now, sleep=self.sleep),
-            store=SimpleNamespace(run=lambda _: self.run, record=self.record),
+            store=SimpleNamespace(
+                run=lambda _: self.run, record=self.record, add_event=self.told.append, transaction=nullcontext
+            ),
             lock=SimpleNamespace(owner=lambda: self.owner),
             progress=lambda text: None,
             watcher=lambda line: None,

@@ -21,6 +21,11 @@ def test_a_parked_run_is_given_an_end() -> None:
     assert pausing.due(waiting.world, run) == run.parking.expiry
     run = limit_pause(waiting.world, run, Limit(0.0))
     assert run.parking is not None and run.parking.expiry is None
+    assert [event.reason for event in waiting.told] == [
+        "it waits for 1m, then resume",
+        "it waits until somebody decides",
+    ]
+    assert {event.event_type for event in waiting.told} == {"pause"}
     with pytest.raises(UsageError, match="no share of the traffic"):
         limit_pause(Waiting(paused_run(None, back=True)).world, paused_run(None, back=True), Limit(1.0, Then.PROMOTE))
     gone = Waiting(ended(paused_run(None)))

@@ -178,6 +178,45 @@ def test_an_alert_that_fired_before_the_release_is_not_its_doing() -> None:
     assert watch.old
 
 
+@pytest.mark.parametrize(("rate", "wrong"), [(50, 1.0), (50, 0.2), (50, 0.05), (5, 0.5), (5, 0.2)])
+@pytest.mark.parametrize("earlier", [12, 30, 100, 900])
+def test_trouble_that_had_just_begun_is_not_its_doing(rate: float, wrong: float, earlier: int) -> None:
+    """Too young for the alert of an hour, and the windows of a young release would show nothing but it."""
+    for seed in range(3):
+        watch = Watch.begin((THREE_NINES,), 4000.0)
+        assert told(watch, traffic(seed, rate, 4000 - earlier, 0.0005)) == ()
+        assert told(watch, traffic(seed + 10, rate, earlier + 900, wrong, start=4000 - earlier)) == ()
+        assert "0 fast" in watch.old
+
+
+def test_silence_before_it_does_not_show_that_the_trouble_was_over() -> None:
+    watch = Watch.begin((THREE_NINES,), 4000.0)
+    assert told(watch, traffic(1, 50, 3960, 0.0)) == ()
+    assert told(watch, traffic(2, 50, 30, 0.05, start=3960)) == ()
+    assert told(watch, traffic(3, 50, 100, 0.05, start=4000)) == () and "0 fast" in watch.old
+
+
+def test_trouble_that_was_over_before_it_is_no_excuse() -> None:
+    watch = Watch.begin((THREE_NINES,), 4000.0)
+    assert told(watch, traffic(1, 50, 3920, 0.0)) == ()
+    assert told(watch, traffic(2, 50, 40, 0.05, start=3920)) == ()
+    assert told(watch, traffic(3, 50, 40, 0.0, start=3960)) == ()
+    alerts = told(watch, traffic(4, 50, 100, 0.2, start=4000))
+
+    assert alerts and alerts[0].windows.pace is Pace.FAST and watch.now < 4015
+
+
+def test_trouble_that_stops_after_it_went_live_is_no_excuse_any_more() -> None:
+    watch = Watch.begin((THREE_NINES,), 4000.0)
+    assert told(watch, traffic(1, 50, 3985, 0.0)) == ()
+    assert told(watch, traffic(2, 50, 20, 0.05, start=3985)) == ()
+    assert watch.old
+    assert told(watch, traffic(3, 50, 60, 0.0, start=4005)) == () and "0 fast" not in watch.old
+    alerts = told(watch, traffic(4, 50, 100, 0.2, start=4065))
+
+    assert alerts and watch.now < 4080
+
+
 def test_one_that_stopped_and_comes_back_is() -> None:
     watch = Watch.begin((THREE_NINES,), 1000.0)
     assert told(watch, traffic(1, 50, 1100, 0.05)) == ()

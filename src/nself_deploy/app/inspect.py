@@ -7,6 +7,7 @@ import contextlib
 import msgspec
 
 from nself_deploy.app.judging import load
+from nself_deploy.app.log_keeping import SEEN_KEY, watched
 from nself_deploy.app.observe import check_link
 from nself_deploy.app.pausing import moment
 from nself_deploy.app.recovery import standing
@@ -104,6 +105,8 @@ class Status(msgspec.Struct, frozen=True):
     """What each command would do about an interrupted run."""
     canary: CanaryStatus | None = None
     """The canary that runs or is parked."""
+    watched: str = ""
+    """When a watch of objectives that runs was heard of last (UTC, RFC 3339); empty when none runs."""
 
 
 async def status(world: World) -> Status:
@@ -145,6 +148,7 @@ async def status(world: World) -> Status:
         problem=_problem(world),
         recovery=await _recovery(world, under_way) if under_way and not owner and engine == "ok" else (),
         canary=_canary(world, under_way) if under_way and under_way.plan.judged else None,
+        watched=world.store.meta(SEEN_KEY) if watched(world.store, world.clock.now()) else "",
     )
 
 

@@ -82,7 +82,7 @@ async def _slot_containers(world: World, slot: Slot) -> list[Container]:
             raise ConfigError(
                 f"The container {container.name} belongs to a Compose project {name} that is not ours.",
                 f"Rename one of the two projects: nself deploy keeps the {slot} slot of {world.project.name} there.",
-                where=world.project.files[0],
+                where=world.project.files[0] if world.project.files else "",
             )
     return found
 

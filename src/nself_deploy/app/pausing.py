@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from nself_deploy.app.world import World
+from nself_deploy.core import audit
 from nself_deploy.core.asking import Answer
 from nself_deploy.core.durations import format_duration
 from nself_deploy.core.effects import Judge
@@ -96,7 +97,9 @@ def limit_pause(world: World, run: Run, limit: Limit, *, same_end: bool = False)
     parking = msgspec.structs.replace(run.parking, expiry=expiry or _begun(world, limit))
     run = msgspec.structs.replace(run, parking=parking)
     how = f"for {format_duration(limit.seconds)}, then {limit.then}" if limit.seconds else "until somebody decides"
-    world.store.record(run, "note", "", f"parked {how}: asked by {world.user}")
+    with world.store.transaction():
+        world.store.record(run, "note", "", f"parked {how}: asked by {world.user}")
+        world.store.add_event(audit.parked(run, msgspec.structs.replace(parking, reason=f"it waits {how}")))
     return run
 
 

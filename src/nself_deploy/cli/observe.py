@@ -14,19 +14,20 @@ from nself_deploy.cli.options import common
 def status(as_json: bool, directory: str) -> int:
     """Which release is live, where requests go, what is warm, and what is under way.
 
-    Nothing is changed. An engine that can't be asked is said; everything else is shown all the same.
+    Nothing is changed, and the project's files need not be right: it is shown as it was deployed last. An engine that
+    can't be asked is said; everything else is shown all the same.
     """
     import asyncio
 
-    from nself_deploy import wiring
     from nself_deploy.app import inspect
     from nself_deploy.cli.output import Lines, print_error, print_json
     from nself_deploy.cli.showing import show_status
     from nself_deploy.errors import Exit, StateFileError
+    from nself_deploy.wiring.looking import open_to_look
 
     async def go() -> inspect.Status:
-        async with wiring.open_world(directory, {}, write=False) as opened:
-            return await inspect.status(opened.world)
+        async with open_to_look(directory) as world:
+            return await inspect.status(world)
 
     found = asyncio.run(go())
     if as_json:

@@ -64,6 +64,8 @@ def show_status(found: Status, lines: Lines) -> None:
         lines.note(f"under way: {found.holder}")
     if found.canary is not None:
         _show_canary(found.canary, lines)
+    if found.watched:
+        lines.note(f"watch: objectives are watched; heard of at {found.watched}")
 
 
 def _way(recovery: RecoveryStatus) -> str:

@@ -192,11 +192,12 @@ def run_events(run: Run, now: str, trigger: Trigger, *, outcome: bool, number: i
         end = run_ended(run, now, trigger)
         return (_aborted(run), end) if run.aborted_by else (end,)
     if outcome and run.phase is Phase.PARKED and run.parking is not None:
-        return (_parked(run, run.parking, f"{run.id}-{PAUSE}-{number}"),)
+        return (parked(run, run.parking, f"{run.id}-{PAUSE}-{number}"),)
     return ()
 
 
-def _parked(run: Run, parking: Parking, id_: str) -> AuditEvent:
+def parked(run: Run, parking: Parking, id_: str = "") -> AuditEvent:
+    """A note that a canary waits for a person, and why."""
     return AuditEvent(
         event_type=PAUSE,
         environment=run.plan.target,

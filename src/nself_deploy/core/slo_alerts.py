@@ -6,7 +6,7 @@ By the first count it knows what was wrong already when the release went live; b
 
 from __future__ import annotations
 
-from math import log
+from math import exp, log
 from typing import Protocol
 
 import msgspec
@@ -17,8 +17,12 @@ from nself_deploy.core.slo_tally import Tally
 
 MIN_BAD = 5
 """Bad requests that an alert needs in its long window."""
+BEGINS_S = (5, 10, 20, 40, 60, 120, 300)
+"""So long before a release went live trouble may have begun that the alerts' own windows don't show yet."""
 CHANCE = 1e-6
 """An alert needs evidence that the budget burns at all: the probability of so many bad requests if it did not."""
+OVER = 1e-3
+"""Trouble is over by evidence: the probability of so few bad requests if it still burnt at the alert's pace."""
 
 
 class Alert(msgspec.Struct, frozen=True):
@@ -67,25 +71,29 @@ class Counts(Protocol):
         """In the last so many seconds."""
 
 
-def fires(tally: Counts, objective: Objective, windows: Windows) -> Burning | None:
-    """What it goes by, when the alert fires."""
+def fires(tally: Counts, objective: Objective, windows: Windows, *, silent: bool = False) -> Burning | None:
+    """What it goes by, when the alert fires; `silent`: also when there was no request lately."""
     requests, bad = tally.over(windows.long_s)
     lately, lately_bad = tally.over(windows.short_s)
-    if not requests or not lately or bad < MIN_BAD:
+    if bad < MIN_BAD or not (lately or silent):
         return None
-    burn, now = bad / requests / objective.budget, lately_bad / lately / objective.budget
+    burn = bad / requests / objective.budget
+    now = lately_bad / lately / objective.budget if lately else burn
     if burn <= windows.factor or now <= windows.factor or not _is_evidence(requests, bad, objective.budget):
         return None
     return Burning(windows, burn, requests, bad)
 
 
 def _is_evidence(requests: int, bad: int, budget: float) -> bool:
-    """Whether so many bad ones can't be chance: Chernoff's bound for a binomial of the budget, below `CHANCE`."""
+    """Whether so many bad ones can't be chance."""
+    return bad > requests * budget and _chance(requests, bad, budget) <= CHANCE
+
+
+def _chance(requests: int, bad: int, share: float) -> float:
+    """Chernoff's bound for so many bad ones, or more, where that share of all is (so few, or fewer, if it is less)."""
     rate = bad / requests
-    if rate <= budget:
-        return False
-    divergence = rate * log(rate / budget) + ((1 - rate) * log((1 - rate) / (1 - budget)) if rate < 1 else 0.0)
-    return requests * divergence >= -log(CHANCE)
+    good = (1 - rate) * log((1 - rate) / (1 - share)) if rate < 1 else 0.0
+    return exp(-requests * (good + (rate * log(rate / share) if rate else 0.0)))
 
 
 class Watch(msgspec.Struct):
@@ -118,7 +126,7 @@ class Watch(msgspec.Struct):
         self.since = [Tally() for _ in self.objectives]
         self.to_blame = [{} for _ in self.objectives]
         self.firing = {}
-        self.old = [*self._burning(self.every, self.now)] if at <= self.now else []
+        self.old = self._burnt(self.now) if at <= self.now else []
 
     def request(
         self, at: float, *, service: str, route: str, failed: bool, seconds: float | None, ours: bool = True
@@ -144,7 +152,7 @@ class Watch(msgspec.Struct):
     def advance(self, at: float) -> None:
         """It is this time now."""
         if self.now < self.live_since <= at:
-            self.old = [*self._burning(self.every, self.live_since)]
+            self.old = self._burnt(self.live_since)
         self.now = max(self.now, at)
 
     def look(self) -> tuple[Alert, ...]:
@@ -152,7 +160,7 @@ class Watch(msgspec.Struct):
         if self.now < self.live_since:
             return ()
         self.old = [key for key in self.old if not self._stopped(key)]
-        burning = self._burning(self.since, self.now - self.live_since)
+        burning = self._burning(self.now - self.live_since)
         self.firing = {key: self.firing.get(key, self.now) for key in burning if key not in self.old}
         return tuple(self._alert(key, burning[key], since) for key, since in self.firing.items())
 
@@ -167,24 +175,54 @@ class Watch(msgspec.Struct):
         seen = (found.windows, found.burn, found.requests, found.bad)
         return Alert(self.objectives[number], *seen, since=since, service=service)
 
-    def _burning(self, tallies: list[Tally], age_s: float) -> dict[str, Burning]:
-        """What fires at this age of the tallies."""
+    def _burning(self, age_s: float) -> dict[str, Burning]:
+        """What fires by the requests of the release, which is so old."""
         found = {}
         for number, objective in enumerate(self.objectives):
-            tallies[number].advance(age_s)
+            self.since[number].advance(age_s)
             for alert in ALERTS:
-                seen = fires(tallies[number], objective, windows_at(alert, age_s))
+                seen = fires(self.since[number], objective, windows_at(alert, age_s))
                 if seen is not None:
                     found[f"{number} {alert.pace}"] = seen
         return found
 
+    def _burnt(self, at: float) -> list[str]:
+        """What burns at this time, which is the present, whichever release is live."""
+        for tally in self.every:
+            tally.advance(at)
+        return [
+            f"{number} {alert.pace}"
+            for number, objective in enumerate(self.objectives)
+            for alert in ALERTS
+            if _burns(self.every[number], objective, alert, at)
+        ]
+
     def _stopped(self, key: str) -> bool:
-        """Whether an old alert stopped: there were requests lately, and it does not fire. Silence proves nothing."""
+        """Whether an old alert stopped. Silence proves nothing."""
         number, pace = _parts(key)
-        tally, objective = self.every[number], self.objectives[number]
+        tally, since, objective = self.every[number], self.since[number], self.objectives[number]
         tally.advance(self.now)
-        windows = next(windows_at(alert, self.now) for alert in ALERTS if alert.pace is pace)
-        return tally.over(windows.short_s)[0] > 0 and fires(tally, objective, windows) is None
+        since.advance(self.now - self.live_since)
+        alert = next(alert for alert in ALERTS if alert.pace is pace)
+        lately, bad = tally.over(alert.short_s)
+        over = (lately > 0 and not bad) or _is_over(since, objective, alert)
+        return over and not _burns(tally, objective, alert, self.now)
+
+
+def _is_over(tally: Tally, objective: Objective, alert: Windows) -> bool:
+    """Whether there is evidence in what the live release answered that it burns slower now."""
+    limit = objective.budget * alert.factor
+    counts = (tally.over(seconds) for seconds in (*BEGINS_S, alert.short_s, alert.long_s))
+    return any(n and bad < n * limit and _chance(n, bad, min(limit, 0.999)) <= OVER for n, bad in counts)
+
+
+def _burns(tally: Tally, objective: Objective, alert: Windows, age_s: float) -> bool:
+    """Whether the alert fires, or would if the live release had gone live when the trouble began.
+
+    Silence since then does not show that it is over.
+    """
+    ages = (age_s, *(begun for begun in BEGINS_S if begun < age_s))
+    return any(fires(tally, objective, windows_at(alert, age), silent=True) for age in ages)
 
 
 def _parts(key: str) -> tuple[int, Pace]:

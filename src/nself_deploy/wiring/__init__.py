@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nself_deploy.adapters.durable_files import write_atomic
-from nself_deploy.adapters.journal import Journal
+from nself_deploy.adapters.journal import JOURNAL_FILE, Journal
 from nself_deploy.adapters.lock import FileLock
 from nself_deploy.adapters.state_files import StateFiles
 from nself_deploy.adapters.system import (
@@ -161,9 +161,21 @@ def check_flags(flags: Mapping[str, object]) -> Settings:
 
 def open_store(directory: str) -> Journal:
     """The journal of a project, to read."""
+    return Journal.open(project_root(directory), create=False)
+
+
+def project_root(directory: str) -> Path:
+    """The project's directory; one with a journal needs no Compose file, so that its records can be read at any time.
+
+    Raises:
+        ConfigError: there is no project.
+    """
+    root = Path(os.path.abspath(directory))
+    if directory and (root / JOURNAL_FILE).is_file():
+        return root
     from nself_deploy.adapters.project_files import find_project_files
 
-    return Journal.open(find_project_files(directory, os.environ).root, create=False)
+    return Path(find_project_files(directory, os.environ).root)
 
 
 def open_journal(root: str | os.PathLike[str]) -> Journal:
@@ -194,9 +206,8 @@ def _deliver(journal: Journal) -> None:
 def judge_records(directory: str) -> RecordFiles:
     """The records of a project's judges."""
     from nself_deploy.adapters.judge_record import RecordFiles
-    from nself_deploy.adapters.project_files import find_project_files
 
-    return RecordFiles(Path(find_project_files(directory, os.environ).root))
+    return RecordFiles(project_root(directory))
 
 
 @contextlib.asynccontextmanager

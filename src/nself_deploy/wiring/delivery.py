@@ -77,7 +77,7 @@ async def add(directory: str, sink: Sink) -> Added:
     Raises:
         NselfError: it can't be used; nothing was changed.
     """
-    root = _root(directory)
+    root = wiring.project_root(directory)
     with wiring.open_journal(root) as journal:
         sinks = AuditSinks(root)
         async with sinks.turn(sink, _PATIENCE_S):
@@ -100,7 +100,7 @@ async def remove(directory: str, name: str) -> Sink:
     Raises:
         UsageError: there is none of this name.
     """
-    root = _root(directory)
+    root = wiring.project_root(directory)
     sinks = AuditSinks(root)
     (sink,) = _chosen(sinks.load(), name)
     with wiring.open_journal(root) as journal:
@@ -113,7 +113,7 @@ async def remove(directory: str, name: str) -> Sink:
 
 def status(directory: str) -> list[SinkLine]:
     """What waits for each sink."""
-    root = _root(directory)
+    root = wiring.project_root(directory)
     sinks = AuditSinks(root).load()
     if not sinks:
         return []
@@ -137,7 +137,7 @@ async def deliver(directory: str, name: str, *, again: bool) -> dict[str, NselfE
     Raises:
         UsageError: there is no such sink.
     """
-    root = _root(directory)
+    root = wiring.project_root(directory)
     sinks = AuditSinks(root)
     chosen = _chosen(sinks.load(), name)
     with _outbox(root) as journal:
@@ -150,7 +150,7 @@ async def follow(directory: str, name: str, told: Callable[[str], None]) -> None
     Raises:
         UsageError: there is no such sink, or none any more.
     """
-    root = _root(directory)
+    root = wiring.project_root(directory)
     sinks = AuditSinks(root)
     known = sinks.load()
     chosen = _chosen(known, name)
@@ -250,9 +250,3 @@ def _chosen(sinks: list[Sink], name: str) -> list[Sink]:
     if not found:
         raise UsageError(f"There is no sink {name!r}.", f"There is: {', '.join(one.name for one in sinks)}.")
     return found
-
-
-def _root(directory: str) -> Path:
-    from nself_deploy.adapters.project_files import find_project_files  # reads YAML: not where a command only ends
-
-    return Path(find_project_files(directory, os.environ).root)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 from collections.abc import Iterator
 
@@ -11,7 +10,6 @@ from nself_deploy import wiring
 from nself_deploy.adapters.journal import Journal
 from nself_deploy.adapters.journal_guards import Guards
 from nself_deploy.adapters.key_file import read_key_file
-from nself_deploy.adapters.project_files import find_project_files
 from nself_deploy.adapters.system import host_name, moment, user_name
 from nself_deploy.core.deploy_keys import SECRET_BYTES
 from nself_deploy.core.moments import Moment
@@ -44,7 +42,7 @@ def open_guards(directory: str, *, write: bool) -> Iterator[Guards]:
     Raises:
         NselfError: there is no project, or its journal can't be opened.
     """
-    root = find_project_files(directory, os.environ).root
+    root = wiring.project_root(directory)
     with wiring.open_journal(root) if write else Journal.open(root, create=False) as journal:
         yield journal.guards
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -364,9 +363,4 @@ def _journal(directory: str) -> Journal:
     Raises:
         ConfigError: there is no project.
     """
-    root = journal_root(directory)
-    if root is None:
-        from nself_deploy.adapters.project_files import find_project_files
-
-        root = Path(find_project_files(directory, os.environ).root)
-    return wiring.open_journal(root)
+    return wiring.open_journal(wiring.project_root(directory))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,6 @@ from typing import TypeVar
 
 from nself_deploy import wiring
 from nself_deploy.adapters.journal import Journal
-from nself_deploy.adapters.project_files import find_project_files
 from nself_deploy.adapters.system import moment
 from nself_deploy.adapters.web_server import WebServer, address_of, tls_context
 from nself_deploy.app import alerts as known_alerts
@@ -38,7 +36,7 @@ def project_root(directory: str) -> str:
     Raises:
         ConfigError: there is no project.
     """
-    return str(find_project_files(directory, os.environ).root)
+    return str(wiring.project_root(directory))
 
 
 class ProjectDesk:

@@ -76,14 +76,14 @@ async def open_way_back(directory: str, flags: Mapping[str, object]) -> AsyncIte
         return
     async with contextlib.AsyncExitStack() as later:
         store = later.enter_context(contextlib.closing(wiring.open_journal(root)))
-        known = _known(store)
+        known = known_project(store) if standby_slot(store.slots()) is not None else None
         if known is None:
             yield None
             return
         settings = recall(settings, known)
         engine = wiring.LazyEngine(settings.subnet_pool)
         later.push_async_callback(engine.close)
-        yield Ajar(_small_world(root, known, settings, store, engine), settings, directory, flags, later)
+        yield Ajar(small_world(root, known, settings, store, engine), settings, directory, flags, later)
 
 
 def deployed_to(directory: str) -> str | None:
@@ -92,14 +92,10 @@ def deployed_to(directory: str) -> str | None:
     Raises:
         StateFileError: the journal can't be read.
     """
-    root: Path | None = journal_root(directory)
-    if root is None:
-        from nself_deploy.adapters.project_files import find_project_files
-
-        with contextlib.suppress(ConfigError):  # which is said better by who needs the files
-            root = Path(find_project_files(directory, os.environ).root)
-    if root is None:
-        return None
+    try:
+        root = wiring.project_root(directory)
+    except ConfigError:
+        return None  # which is said better by who needs the files
     with contextlib.closing(Journal.open(root, create=False)) as store:
         return store.last_target()
 
@@ -110,9 +106,14 @@ def journal_root(directory: str) -> Path | None:
     return root if directory and (root / JOURNAL_FILE).is_file() else None
 
 
-def _known(store: Journal) -> Remembered | None:
-    text, slots = store.meta(KEY), store.slots()
-    if not text or standby_slot(slots) is None:
+def known_project(store: Journal) -> Remembered | None:
+    """What is kept of the project's files; None when nothing is, or a variable gives it another name now.
+
+    Raises:
+        StateFileError: it can't be read.
+    """
+    text = store.meta(KEY)
+    if not text:
         return None
     try:
         known = msgspec.json.decode(text, type=Remembered)
@@ -122,7 +123,8 @@ def _known(store: Journal) -> Remembered | None:
     return known if name in ("", known.project) else None
 
 
-def _small_world(root: Path, known: Remembered, settings: Settings, store: Journal, engine: Any) -> World:
+def small_world(root: Path, known: Remembered, settings: Settings, store: Journal, engine: Any) -> World:
+    """A world of our records and files, nginx's address and the engine; what else is asked for is a bug."""
     later: Any = _Later()
     return World(
         root=root,
@@ -156,4 +158,4 @@ class _Later:
     """Stands in the place of what is opened only after users are back."""
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise RuntimeError(f"{name} was asked for before users were back")
+        raise RuntimeError(f"{name} was asked for, and the project's files were not read")
