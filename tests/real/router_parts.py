@@ -119,9 +119,7 @@ class HostBench(Bench):
         self.seen = str(self.directory)
         self.address = ("127.0.0.1", free_port())
         self.host = "127.0.0.1"
-        self.ref = RouterRef(
-            RouterKind.HOST, host=HostRouter(str(self.conf), self.bin, str(self.base)), probe_port=free_port()
-        )
+        self.ref = RouterRef(RouterKind.HOST, host=HostRouter(str(self.conf), self.bin, str(self.base)))
         self.router = NginxRouter(self.directory, self.ref, project)
         self._process: subprocess.Popen[bytes] | None = None
 
