@@ -16,6 +16,7 @@ from pathlib import Path
 
 from nself_deploy.adapters.docker_engine import DockerEngine
 from nself_deploy.adapters.nginx import NginxRouter
+from nself_deploy.adapters.nginx_store import RouterStore, Seen
 from nself_deploy.core.model import HostRouter, Protocol, Route, RouterKind, RouterRef, Slot
 from nself_deploy.core.nginx_edit import EditPlan, Services, Sources, find_routes, plan_edit
 from nself_deploy.core.routing import TreeSpec, Upstream
@@ -120,6 +121,8 @@ class HostBench(Bench):
         self.address = ("127.0.0.1", free_port())
         self.host = "127.0.0.1"
         self.ref = RouterRef(RouterKind.HOST, host=HostRouter(str(self.conf), self.bin, str(self.base)))
+        # One that no other test has: what the router picks itself is free at that moment, and may be taken later.
+        RouterStore(self.directory).remember(Seen(port=free_port()))
         self.router = NginxRouter(self.directory, self.ref, project)
         self._process: subprocess.Popen[bytes] | None = None
 
