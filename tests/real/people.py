@@ -17,8 +17,10 @@ from tests.load.mix import Limits
 from tests.real.free_ports import free_port
 from tests.real.stack import ROOT, Stack, copy_of, wait_for
 
-QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "240s"]
+QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "240s", "--standby", "2h"]
 """A deploy for tests: its limits are short where waiting isn't the point, long where only a slow machine would fail."""
+SHORT = [*QUICK, "--drain", "240s"]
+"""The same where users ask short questions only: a drain ends with the last answer, however late a busy machine is."""
 RATE = 40.0
 
 
@@ -42,6 +44,22 @@ def shop(prefix: str) -> Stack:
     nginx = stack.root / "nginx/nginx.conf"
     # Connections of before `init` are cut this long after its reload: here that is after the first deploy in any case.
     nginx.write_text(nginx.read_text().replace("worker_shutdown_timeout 60s;", "worker_shutdown_timeout 600s;"))
+    return stack
+
+
+def unhurried(stack: Stack) -> Stack:
+    """A shop that may take a minute to finish what is in flight when it is stopped: a busy machine cuts nothing short.
+
+    It costs nothing: whoever has finished is stopped at once.
+    """
+    for file, hasty, patient in (
+        ("docker-compose.yml", "stop_grace_period: 15s", "stop_grace_period: 60s"),
+        ("common/serving.py", "STOP_WITHIN_SECONDS = 12.0", "STOP_WITHIN_SECONDS = 55.0"),
+    ):
+        path = stack.root / file
+        text = path.read_text()
+        assert hasty in text
+        path.write_text(text.replace(hasty, patient))
     return stack
 
 

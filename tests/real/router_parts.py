@@ -14,18 +14,27 @@ import tempfile
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
+import pytest
+
 from nself_deploy.adapters.docker_engine import DockerEngine
 from nself_deploy.adapters.nginx import NginxRouter
-from nself_deploy.adapters.nginx_store import RouterStore, Seen
-from nself_deploy.core.model import HostRouter, Protocol, Route, RouterKind, RouterRef, Slot
+from nself_deploy.core.model import HostRouter, Protocol, Route, RouterKind, RouterRef, Slot, Split
 from nself_deploy.core.nginx_edit import EditPlan, Services, Sources, find_routes, plan_edit
 from nself_deploy.core.routing import TreeSpec, Upstream
 from tests.real.free_ports import free_port
-from tests.real.router_peers import Backend, ask, until
+from tests.real.router_peers import LIMIT_S, Backend, ask, until
 from tests.real.things import docker
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "nginx:1.30"
+PATIENCE = {
+    "nginx._ASK_S": LIMIT_S,
+    "nginx.LOAD_S": 2 * LIMIT_S,
+    "nginx_ask.CONNECT_S": LIMIT_S / 4,
+    "nginx_host._TEST_S": 2 * LIMIT_S,
+}
+"""Limits of the adapter (seconds) while a bench is there: it lives in one process with the services and the clients, so
+whatever stops that for a while would be taken for an nginx that doesn't answer."""
 
 
 class Bench(abc.ABC):
@@ -47,6 +56,9 @@ class Bench(abc.ABC):
         self.router: NginxRouter
         self.address = ("", 0)
         self.services = Services({})
+        self._limits = pytest.MonkeyPatch()
+        for name, seconds in PATIENCE.items():
+            self._limits.setattr(f"nself_deploy.adapters.{name}", seconds)
 
     @abc.abstractmethod
     def http(self, body: str, main: str = "") -> str:
@@ -92,6 +104,15 @@ class Bench(abc.ABC):
     def know(self, *backends: Backend) -> None:
         """These backends are app services by their names."""
 
+    async def to(self, split: Split) -> None:
+        """Move, and wait until nginx was seen to follow."""
+        await self.router.move(split)
+        await self.router.confirm(split, LIMIT_S)
+
+    async def is_in_flight(self, slot: Slot, number: int) -> bool:
+        """Whether so much is said to be in flight. nginx counts a request until it has written its line of the log."""
+        return await self.router.in_flight(slot) == number
+
     @abc.abstractmethod
     async def start(self) -> None:
         """Start this nginx, and wait until it answers."""
@@ -102,6 +123,11 @@ class Bench(abc.ABC):
 
     async def close(self) -> None:
         await self.stop()
+        self.forget()
+
+    def forget(self) -> None:
+        """Its files, and the limits."""
+        self._limits.undo()
         shutil.rmtree(self.base, ignore_errors=True)
 
 
@@ -120,9 +146,8 @@ class HostBench(Bench):
         self.seen = str(self.directory)
         self.address = ("127.0.0.1", free_port())
         self.host = "127.0.0.1"
-        self.ref = RouterRef(RouterKind.HOST, host=HostRouter(str(self.conf), self.bin, str(self.base)))
-        # One that no other test has: what the router picks itself is free at that moment, and may be taken later.
-        RouterStore(self.directory).remember(Seen(port=free_port()))
+        host = HostRouter(str(self.conf), self.bin, str(self.base))
+        self.ref = RouterRef(RouterKind.HOST, host=host, probe_port=free_port())
         self.router = NginxRouter(self.directory, self.ref, project)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -174,7 +199,7 @@ class HostBench(Bench):
                 os.kill(int(pid_file.read_text()), signal.SIGTERM)
         else:
             self._process.terminate()
-        await asyncio.to_thread(self._process.wait, 20)
+        await asyncio.to_thread(self._process.wait, 2 * LIMIT_S)
         self._process = None
 
     async def _answers(self) -> bool:
@@ -216,7 +241,7 @@ class ContainerBench(Bench):
         return (
             f"user nginx;\nworker_processes 2;\nerror_log /dev/stderr info;\npid /run/nginx.pid;\n{main}"
             f"events {{ worker_connections 4096; }}\n\nhttp {{\n    access_log off;\n"
-            f"    keepalive_min_timeout 2s;\n{body}}}\n"
+            f"    keepalive_min_timeout 60s;\n{body}}}\n"
         )
 
     def app(self, backend: Backend) -> str:
@@ -256,11 +281,12 @@ class ContainerBench(Bench):
 
     async def stop(self) -> None:
         docker("kill", self.name, check=False)
+        docker("wait", self.name, check=False)
 
     async def close(self) -> None:
         docker("rm", "-f", "-v", self.name, check=False)
         await self.engine.close()
-        shutil.rmtree(self.base, ignore_errors=True)
+        self.forget()
 
     async def _answers(self) -> bool:
         state = docker("inspect", self.name, "--format", "{{.State.Running}}")

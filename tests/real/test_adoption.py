@@ -21,6 +21,7 @@ from tests.real.people import (
     site,
     split,
     told,
+    unhurried,
     worker,
     workers_running,
 )
@@ -59,7 +60,7 @@ def look(stack: Stack) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def story() -> Iterator[Story]:
-    stack = shop("adopt")
+    stack = unhurried(shop("adopt"))
     try:
         for release, variant in (("1", "good"), ("2", "good"), ("3", "good"), ("4", "unhealthy")):
             stack.compose("build", "-q", SHOP_RELEASE=release, SHOP_VARIANT=variant)
@@ -174,6 +175,7 @@ def test_plain_compose_gives_the_adopted_router_its_mounts_and_the_same_split(st
     assert after["router"] != before["router"], "a router without our mounts has to be made anew, once"
     assert stack.service_containers(*APPS) == {}
     assert stack.slots() == slots
+    wait_for(lambda: stack.get("/")[0] == 200, "the router")
     assert stack.release_served() == "1" and split(stack) == story.seen["warm"]["split"]
     mounts = {m["Destination"]: m["Source"] for m in router_container(stack)["Mounts"]}
     assert mounts["/var/lib/nself/router"] == str(stack.root / ".nself/router")

@@ -18,6 +18,8 @@ from tests.real.stack import Outcome, Stack, docker, wait_for
 
 pytestmark = pytest.mark.real
 
+EASY = (*FAST, "--drain", "240s")
+"""No answer is cut short, however late a busy machine gives it: a drain ends with the last one."""
 GONE = ("--standby", "0")
 _releases = itertools.count(2)
 
@@ -26,7 +28,7 @@ _releases = itertools.count(2)
 def made() -> Iterator[Stack]:
     stack = tiny()
     try:
-        stack.nself(*FAST)
+        stack.nself(*EASY)
         yield stack
     finally:
         docker("rm", "-f", f"{stack.name}-hand", f"{stack.name}-stranger")
@@ -47,7 +49,7 @@ def site(made: Stack) -> Iterator[Stack]:
 def deploy(stack: Stack, *words: str) -> str:
     """A new release; what it serves."""
     release = str(next(_releases))
-    stack.nself(*FAST, *words, RELEASE=release)
+    stack.nself(*EASY, *words, RELEASE=release)
     assert stack.get("/")[2] == f"release {release}\n".encode()
     return release
 
@@ -301,7 +303,7 @@ def test_a_journal_that_is_damaged_and_an_engine_that_is_away(site: Stack) -> No
 
 
 def test_while_somebody_is_at_work(site: Stack) -> None:
-    first = site.start_nself(*LONG, RELEASE="slow")
+    first = site.start_nself(*LONG, "--min-uptime", "9m", RELEASE="slow")
     held: list[Outcome] = []
 
     def look() -> None:

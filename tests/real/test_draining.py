@@ -18,6 +18,8 @@ pytestmark = pytest.mark.real
 
 QUICK = ["--min-uptime", "1s", "--health-timeout", "240s"]
 SOCKETS = 3
+LONG_S = 240.0
+"""Longer than a busy machine takes."""
 LENGTHS = (3, 4, 5)
 """Seconds: they differ, so that there is no moment at which nothing is under way."""
 
@@ -54,22 +56,34 @@ class Moved:
 def long_mix(*, sockets: int) -> LoadMix:
     """Clients that are always in the middle of something."""
     size = 512
-    limits = Limits(duration_s=400, requests=5000)
+    limits = Limits(duration_s=1500, requests=20_000)
     streams = [
         stream
         for s in LENGTHS
         for stream in (
-            Stream(Kind.SLOW, f"/slow?seconds={s}", clients=1, name=f"slow {s}", timeout_s=60),
+            Stream(Kind.SLOW, f"/slow?seconds={s}", clients=1, name=f"slow {s}", timeout_s=LONG_S),
             Stream(
-                Kind.DOWNLOAD, f"/download?kb={size}&seconds={s}", clients=1, name=f"download {s}", timeout_s=60,
+                Kind.DOWNLOAD, f"/download?kb={size}&seconds={s}", clients=1, name=f"download {s}", timeout_s=LONG_S,
                 expect_bytes=size * 1024,
             ),
-            Stream(Kind.UPLOAD, "/echo", clients=1, name=f"upload {s}", over_s=s, body_bytes=size * 1024, timeout_s=60),
+            Stream(
+                Kind.UPLOAD, "/echo", clients=1, name=f"upload {s}", timeout_s=LONG_S, over_s=s, body_bytes=size * 1024,
+            ),
         )
     ]  # fmt: skip
     if sockets:
-        streams.append(Stream(Kind.WEBSOCKET, "/ws", clients=sockets, name="websocket", tick_timeout_s=20))
+        streams.append(
+            Stream(Kind.WEBSOCKET, "/ws", clients=sockets, name="websocket", timeout_s=LONG_S, tick_timeout_s=120)
+        )
     return LoadMix(tuple(streams), limits=limits)
+
+
+def seconds_of(answer: Answer) -> float:
+    """How long it takes at least: a busy client may learn of its end long after the router.
+
+    A download's last piece leaves a tenth of a second before its time is over.
+    """
+    return float(answer.stream.rpartition(" ")[2]) - 0.2
 
 
 def move(stack: Stack, words: list[str], *, sockets: int = SOCKETS, release: str = "") -> Moved:
@@ -86,10 +100,13 @@ def move(stack: Stack, words: list[str], *, sockets: int = SOCKETS, release: str
 
     mix = long_mix(sockets=sockets)
     with HealthWatch(stack) as watch, LoadProcess(mix, stack.url) as load:
-        load.wait_requests(len(mix.streams), 240)
+        load.wait_requests(len(mix.streams), LONG_S)
         driven = drive(stack, load, words, moved="moved", say=say, **({"SHOP_RELEASE": release} if release else {}))
         assert driven.status == 0, driven
-        load.wait_requests(len(mix.streams), 240)
+        goal = load.snapshot().ok + len(mix.streams)
+        load.wait_until(
+            lambda now: now.ok >= goal and now.websocket.opened >= 2 * sockets, LONG_S, "all clients afterwards"
+        )
         report = load.stop()
         unhealthy = watch.served_unhealthy(report)
     print(f"\n{driven}\n{report.table()}\ndrain over {ends[0] - report.moment('moved'):.1f} s after the move")
@@ -118,7 +135,7 @@ def sockets_closed(moved: Moved, old: str, new: str, drain_s: float, *, within_s
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Stack]:
-    stack = people.shop("drain")
+    stack = people.unhurried(people.shop("drain"))
     try:
         stack.nself("init", "--yes")
         stack.nself(*QUICK, SHOP_RELEASE="d0")
@@ -143,7 +160,7 @@ def test_requests_end_on_the_old_slot_and_the_drain_with_them(shop: Stack) -> No
     line, seconds = moved.drain
     assert "nothing in flight" in line
     assert seconds < 50
-    assert moved.drain_over >= max(a.end for a in moved.report.records if a.release == old)
+    assert moved.drain_over >= max(a.sent + seconds_of(a) for a in moved.report.records if a.release == old)
     assert shop.slots() == {"blue": shop.slots()["blue"], "green": []}
 
 
@@ -161,7 +178,7 @@ def test_websockets_stay_until_the_drain_ends_and_their_slot_is_removed(shop: St
 
 def test_websockets_of_a_warm_standby_are_closed_and_it_is_warm_again(shop: Stack) -> None:
     old = shop.release_served()
-    moved = move(shop, [*QUICK, "--drain", "9s", "--standby", "10m"], release="d4")
+    moved = move(shop, [*QUICK, "--drain", "9s", "--standby", "2h"], release="d4")
     all_intact(moved, old)
     sockets_closed(moved, old, "d4", 9, within_s=240)
     assert "still in flight after 9 s: closed, by restarting their containers" in moved.drain[0]

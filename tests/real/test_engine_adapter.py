@@ -43,7 +43,8 @@ async def test_info(engine: DockerEngine) -> None:
 
 
 async def test_a_container_as_it_is(engine: DockerEngine, things: Things) -> None:
-    healthy = ("--health-cmd", "printf 'all \\033[31mwell\\n'", "--health-interval", "200ms", "-v", "/tmp:/seen:ro")
+    healthy = ("--health-cmd", "printf 'all \\033[31mwell\\n'", "--health-interval", "200ms")
+    healthy += ("--health-timeout", "300s", "-v", "/tmp:/seen:ro")
     labels = (
         "--label",
         f"com.docker.compose.project={things.name}",
@@ -99,10 +100,14 @@ async def test_starting_stopping_and_removing_can_be_repeated(engine: DockerEngi
         f"{things.name}_named"
     }
 
+    async def is_ready() -> bool:
+        return "ready" in await engine.logs(made)
+
     with pytest.raises(EngineError, match="running"):
         await engine.remove(made)
+    await until(is_ready, "the container heeds SIGTERM")
     for _ in range(2):
-        await engine.stop(made, 5)
+        await engine.stop(made, 300)
     stopped = await engine.container(made)
     assert stopped is not None
     assert (stopped.state, stopped.exit_code) == ("exited", 0)
@@ -131,7 +136,7 @@ async def test_who_ignores_the_signal_is_killed_after_the_grace(engine: DockerEn
     began = time.monotonic()
     await engine.stop(made, 1)
     found = await engine.container(made)
-    assert 0.9 < time.monotonic() - began < 300
+    assert time.monotonic() - began > 0.9
     assert found is not None
     assert found.exit_code == 137
 
@@ -198,8 +203,9 @@ async def test_volumes(engine: DockerEngine, things: Things) -> None:
         await engine.ensure_volume(things.name, "theirs", {"name": f"{things.name}_theirs", "external": True})
 
 
-async def test_no_engine(tmp_path: Path) -> None:
+async def test_no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No socket; a file that nobody listens on; a server that hangs up; one that is no engine."""
+    monkeypatch.setattr("nself_deploy.adapters.docker_engine.INFO_S", 240.0)
     dead = tmp_path / "dead.sock"
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(dead))

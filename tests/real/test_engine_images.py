@@ -17,6 +17,8 @@ from tests.real.things import BUSYBOX, Things, docker, engine_at, until
 
 pytestmark = pytest.mark.real
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
+PATIENT_S = 240.0
+"""Where a first word from a registry has to come, also on a busy machine."""
 
 
 @pytest.fixture
@@ -57,17 +59,19 @@ async def test_a_registry_that_does_not_answer_is_an_error_soon(
     engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody listens on the port; and one listens but never says anything."""
-    monkeypatch.setattr("nself_deploy.adapters.docker_pull.FIRST_ANSWER_S", 2.0)
+    limit = "nself_deploy.adapters.docker_pull.FIRST_ANSWER_S"
+    monkeypatch.setattr(limit, PATIENT_S)
     began = time.monotonic()
     with pytest.raises(ImageError, match=r"'127.0.0.1:1/nobody:1' could not be pulled.*refused"):
         await engine.pull("127.0.0.1:1/nobody:1")
+    monkeypatch.setattr(limit, 2.0)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         said: list[str] = []
         with pytest.raises(ImageError, match="no registry answered within 2 s"):
             await engine.pull(f"127.0.0.1:{silent.getsockname()[1]}/nobody:1", said.append)
-    assert time.monotonic() - began < 240
+    assert time.monotonic() - began < 2 * PATIENT_S
 
 
 REGISTRY = """
@@ -107,8 +111,9 @@ async def registry(tmp_path: Path) -> AsyncIterator[str]:
         process.wait(timeout=60)
 
 
-async def test_pulling(engine: DockerEngine, things: Things, registry: str) -> None:
+async def test_pulling(engine: DockerEngine, things: Things, registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a registry has comes with its digest and with words for a person; what it hasn't is an error."""
+    monkeypatch.setattr("nself_deploy.adapters.docker_pull.FIRST_ANSWER_S", PATIENT_S)
     ref = f"{registry}/{things.name}:1"
     docker("tag", BUSYBOX, ref)
     try:

@@ -90,7 +90,7 @@ def site() -> Iterator[Stack]:
 def live(site: Stack) -> Iterator[Stack]:
     """The same; after each test the lock is free, nothing is left of it, and users are served."""
     yield site
-    done = at(site, TWO, "abort", "--wait", "2m")
+    done = at(site, TWO, "abort", "--wait", "9m")
     assert done.status == 0, done.text
     assert volumes(site) == []
     assert site.get("/")[0] == 200
@@ -107,9 +107,9 @@ def test_a_living_owner_on_another_machine_is_named_and_never_robbed(live: Stack
         shown = at(live, TWO, "status")
         assert f"@one (pid {held.pid}): deploy (local), since 20" in shown.out, shown.text
         wait_for(lambda: beats(live) != first and len(beats(live)) <= 2, "the next heartbeat")
-        longer = time.monotonic() + 90 * 2 * SCALE + 3
+        longer = time.monotonic() + 90 * 3 * SCALE + 3
         wait_for(lambda: time.monotonic() > longer, "longer than its silence might be")
-        check_message(at(live, {**TWO, "scale": 2 * SCALE}, *QUICK), 6, "on one")
+        check_message(at(live, {**TWO, "scale": 3 * SCALE}, *QUICK), 6, "on one")
         assert held.poll() is None
 
 
@@ -118,7 +118,7 @@ def test_of_another_machine_only_silence_is_taken_for_death(live: Stack) -> None
         held.kill()
         held.wait()
         check_message(at(live, PATIENT, *QUICK, RELEASE="a"), 6, "on one", f"process {held.pid}")
-        waited = at(live, TWO, *QUICK, "--wait", "2m", RELEASE="a")
+        waited = at(live, TWO, *QUICK, "--wait", "9m", RELEASE="a")
         assert waited.status == 0, waited.text
         assert "taken over from" in waited.out and f"on one (process {held.pid})" in waited.out
         assert "no heartbeat for 9 s" in waited.out
@@ -143,7 +143,7 @@ def test_one_of_an_earlier_boot_is_taken_over_when_it_is_quiet(live: Stack) -> N
         check_message(at(live, {**here, "scale": 1}, *QUICK), 6, f"process {held.pid}")
         held.kill()
         held.wait()
-        done = at(live, here, *QUICK, "--wait", "1m", RELEASE="c")
+        done = at(live, here, *QUICK, "--wait", "9m", RELEASE="c")
     assert done.status == 0 and "its machine was started anew" in done.out, done.text
 
 
@@ -154,9 +154,9 @@ def test_waiting_ends_with_its_time_or_with_the_lock(live: Stack) -> None:
         check_message(in_vain, 6, "on one", "Waited for")
         assert time.monotonic() - start >= 3
         assert "[done]" not in in_vain.out
-        waiting = start_at(live, PATIENT, *QUICK, "--wait", "2m", RELEASE="d")
+        waiting = start_at(live, PATIENT, *QUICK, "--wait", "9m", RELEASE="d")
         assert waiting.stdout is not None
-        assert "waiting up to 2m" in waiting.stdout.readline()
+        assert "waiting up to 9m" in waiting.stdout.readline()
         held.send_signal(signal.SIGINT)
         said = waiting.communicate(timeout=600)[0]
     assert waiting.returncode == 0, said
@@ -166,9 +166,9 @@ def test_waiting_ends_with_its_time_or_with_the_lock(live: Stack) -> None:
 def test_ctrl_c_ends_the_waiting_and_leaves_nothing(live: Stack) -> None:
     with holding(live, ONE) as held:
         there = volumes(live)
-        waiting = start_at(live, PATIENT, *QUICK, "--wait", "2m")
+        waiting = start_at(live, PATIENT, *QUICK, "--wait", "9m")
         assert waiting.stdout is not None
-        assert "waiting up to 2m" in waiting.stdout.readline()
+        assert "waiting up to 9m" in waiting.stdout.readline()
         waiting.send_signal(signal.SIGINT)
         said = waiting.communicate(timeout=600)[0]
         assert waiting.returncode == 130 and "before anything was changed" in said, said
@@ -180,7 +180,7 @@ def test_a_run_whose_lock_was_taken_stops_without_one_more_effect(live: Stack) -
     with holding(live, ONE, beating=True) as held:
         wait_for(lambda: "Health check" in live.nself("status").out, "a step that writes nothing for long", 240)
         held.send_signal(signal.SIGSTOP)
-        done = at(live, TWO, "abort", "--wait", "2m")
+        done = at(live, TWO, "abort", "--wait", "9m")
         assert done.status == 0 and "no heartbeat for 9 s" in done.out, done.text
         before = live.containers()
         held.send_signal(signal.SIGCONT)

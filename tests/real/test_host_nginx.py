@@ -24,6 +24,8 @@ pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 DEPLOYS = 4
 RATE = 300.0
+LAG_S = 20.0
+"""So far may the load be behind its rate when it is stopped: a machine that stood still is caught up with later."""
 QUICK = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "240s"]
 CONF = """\
 worker_processes 2;
@@ -167,7 +169,8 @@ def test_deploys_through_the_machines_nginx(site: tuple[Stack, HostNginx]) -> No
     assert not soaked.faults, "\n".join([*soaked.faults[:20], soaked.report.table()])
     assert soaked.report.failed == 0
     assert len(soaked.deploys) == len(soaked.moves_ms()) == DEPLOYS
-    assert soaked.report.paced.rate >= RATE * 0.95
+    seconds = soaked.report.stopped_at - soaked.report.started_at
+    assert soaked.report.paced.started >= RATE * 0.95 * (seconds - LAG_S)
     assert soaked.report.websocket.proper_closes >= DEPLOYS
     assert nginx.workers() == before, "nginx was reloaded"
 

@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from nself_deploy.adapters.nginx import NginxRouter
@@ -17,7 +18,7 @@ from nself_deploy.core.nginx_edit import Services, plan_edit
 from nself_deploy.errors import RouterError
 from tests.real.free_ports import free_port
 from tests.real.router_parts import KINDS, Bench, CopiedBench, HostBench, simple, slots
-from tests.real.router_peers import Client, ask, until
+from tests.real.router_peers import LIMIT_S, Client, ask, until
 from tests.real.things import docker
 
 pytestmark = pytest.mark.real
@@ -56,12 +57,14 @@ async def _adopt(bench: Bench) -> None:
         simple(bench, plain)
         await bench.start()
         failures: list[str] = []
+        answers = [0] * 4
         done = asyncio.Event()
 
-        async def client() -> None:
+        async def client(number: int) -> None:
             while not done.is_set():
                 try:
                     reply = await ask(bench.address, "/", User_Agent="load")
+                    answers[number] += 1
                     if reply.status != 200:
                         failures.append(f"{reply.status} {reply.text[:80]}")
                 except (OSError, asyncio.IncompleteReadError) as error:
@@ -69,8 +72,8 @@ async def _adopt(bench: Bench) -> None:
                 await asyncio.sleep(0.003)
 
         async with asyncio.TaskGroup() as group, Client(bench.address) as websocket:
-            for _ in range(4):
-                group.create_task(client())
+            for number in range(len(answers)):
+                group.create_task(client(number))
             await websocket.send(b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n")
             assert (await websocket.reply()).status == 101
             bench.edit()
@@ -79,15 +82,15 @@ async def _adopt(bench: Bench) -> None:
             await bench.router.install(spec)
             assert bench.router.split() == Split.all_to(Slot.PLAIN)
             assert (await ask(bench.address)).text.startswith("plain")
-            assert await bench.router.old_workers() >= 1  # the WebSocket
+            await until(lambda: _has_old_workers(bench), "an old worker stays for the WebSocket")
+            before = list(answers)  # what a worker from before serves is not counted
+            await until(lambda: _each_more(answers, before), "everybody has asked the new workers")
 
-            await bench.router.move(Split.all_to(Slot.BLUE))
-            await bench.router.confirm(Split.all_to(Slot.BLUE))
-            await until(lambda: _none_in_flight(bench, Slot.PLAIN), "plain is drained")
+            await bench.to(Split.all_to(Slot.BLUE))
+            await until(lambda: bench.is_in_flight(Slot.PLAIN, 0), "plain is drained")
             served = plain.served
             assert {(await ask(bench.address)).text[:4] for _ in range(20)} == {"blue"}
             assert plain.served == served
-            await asyncio.sleep(0.1)
             done.set()
         await until(lambda: _no_old_workers(bench), "the old worker ends with its WebSocket")
 
@@ -97,12 +100,16 @@ async def _adopt(bench: Bench) -> None:
     assert failures == []
 
 
-async def _none_in_flight(bench: Bench, slot: Slot) -> bool:
-    return await bench.router.in_flight(slot) == 0
+async def _each_more(answers: list[int], before: list[int]) -> bool:
+    return all(now >= then + 2 for now, then in zip(answers, before, strict=True))
+
+
+async def _has_old_workers(bench: Bench) -> bool:
+    return await bench.router.old_workers() >= 1
 
 
 async def _no_old_workers(bench: Bench) -> bool:
-    return await bench.router.old_workers() == 0
+    return not await _has_old_workers(bench)
 
 
 async def test_a_running_nginx_is_adopted_without_a_gap(bench: Bench) -> None:
@@ -123,16 +130,14 @@ async def test_copies_follow_moves_and_survive_a_stop(copied: CopiedBench) -> No
         state = await copied.router.observe()
         assert not state.mounted and state.loaded_tree == state.tree != ""
 
-        await copied.router.move(Split.all_to(Slot.GREEN))
-        await copied.router.confirm(Split.all_to(Slot.GREEN))
+        await copied.to(Split.all_to(Slot.GREEN))
         assert (await ask(copied.address)).text.startswith("green")
-        await copied.router.move(Split(Slot.GREEN, Slot.BLUE, 50))
-        await copied.router.confirm(Split(Slot.GREEN, Slot.BLUE, 50))
+        await copied.to(Split(Slot.GREEN, Slot.BLUE, 50))
         await copied.stop()
         await copied.router.move(Split.all_to(Slot.BLUE))
         await copied.start()
         assert (await ask(copied.address)).text.startswith("blue")
-        await copied.router.confirm(Split.all_to(Slot.BLUE))
+        await copied.router.confirm(Split.all_to(Slot.BLUE), LIMIT_S)
 
 
 async def test_a_refused_file_changes_nothing(bench: Bench) -> None:
@@ -190,7 +195,7 @@ async def test_a_restart_keeps_the_split(bench: Bench) -> None:
         assert not (await bench.router.observe()).running
         await bench.start()
         assert (await ask(bench.address)).text.startswith("green")
-        await bench.router.confirm(Split.all_to(Slot.GREEN))
+        await bench.router.confirm(Split.all_to(Slot.GREEN), LIMIT_S)
 
 
 async def test_a_route_without_a_server_answers_502(bench: Bench) -> None:
@@ -255,7 +260,8 @@ async def test_two_projects_share_one_nginx(host: HostBench) -> None:
     async with slots(host) as (blue, green, _):
         other = host.base / "other" / ".nself" / "router"
         other.mkdir(parents=True)
-        routers = {"shop": host.router, "shop-two": NginxRouter(other, host.ref, "shop-two")}
+        ref = msgspec.structs.replace(host.ref, probe_port=free_port())
+        routers = {"shop": host.router, "shop-two": NginxRouter(other, ref, "shop-two")}
         seen = {"shop": str(host.directory), "shop-two": str(other)}
         second = ("127.0.0.1", free_port())
         host.conf.write_text(
@@ -284,10 +290,12 @@ async def test_two_projects_share_one_nginx(host: HostBench) -> None:
         await host.start()
 
         await routers["shop"].move(Split.all_to(Slot.GREEN))
-        await routers["shop"].confirm(Split.all_to(Slot.GREEN))
-        await routers["shop-two"].confirm(Split.all_to(Slot.BLUE))
+        await routers["shop"].confirm(Split.all_to(Slot.GREEN), LIMIT_S)
+        await routers["shop-two"].confirm(Split.all_to(Slot.BLUE), LIMIT_S)
         assert (await ask(host.address)).text.startswith("green")
         assert (await ask(second)).text.startswith("blue")
+        for router in routers.values():
+            await until(lambda: _free(router), "nothing is in flight")  # noqa: B023
         waiting = asyncio.create_task(ask(second, "/hold"))
         await until(lambda: _held(blue.held), "it is held")
         assert await routers["shop"].in_flight(Slot.BLUE) == 0
@@ -296,7 +304,8 @@ async def test_two_projects_share_one_nginx(host: HostBench) -> None:
         assert (await waiting).status == 200
         first, second_log = (r.base_spec().log_directory for r in routers.values())
         await until(lambda: _has_lines(second_log, 2), "nginx writes a line after it has sent the answer")
-        assert _lines(first) and all('"route":"web_1111"' in line for line in _lines(first))
+        await until(lambda: _has_lines(first, 1), "the first one's")
+        assert all('"route":"web_1111"' in line for line in _lines(first))
         assert all('"route":"two_web_2222"' in line for line in _lines(second_log))
 
 
@@ -305,7 +314,11 @@ def _lines(directory: str) -> list[str]:
 
 
 async def _has_lines(directory: str, count: int) -> bool:
-    return len(_lines(directory)) == count
+    return len(_lines(directory)) >= count
+
+
+async def _free(router: NginxRouter) -> bool:
+    return await router.in_flight(Slot.BLUE) == 0
 
 
 async def _held(number: int) -> bool:
@@ -321,14 +334,13 @@ async def test_a_recreated_container_is_found_again(tmp_path: Path) -> None:
             await made.router.move(Split.all_to(Slot.BLUE))
             await made.router.install(made.spec({Slot.BLUE: [blue.address], Slot.GREEN: [green.address]}))
             await made.start()
-            await made.router.confirm(Split.all_to(Slot.BLUE))
+            await made.router.confirm(Split.all_to(Slot.BLUE), LIMIT_S)
             placeholder = docker("run", "-d", "busybox:1.37", "sleep", "60")
             docker("rm", "-f", made.name)  # type: ignore[attr-defined]
             try:
                 other = docker("run", "-d", "busybox:1.37", "sleep", "60")  # it takes the old address
                 await made.start()
-                await made.router.move(Split.all_to(Slot.GREEN))
-                await made.router.confirm(Split.all_to(Slot.GREEN))
+                await made.to(Split.all_to(Slot.GREEN))
                 assert (await made.router.observe()).running
             finally:
                 docker("rm", "-f", placeholder, other)

@@ -10,7 +10,7 @@ import pytest
 
 from nself_deploy.core.model import Probe, Slot, Split
 from tests.real.router_parts import KINDS, Bench, slots
-from tests.real.router_peers import ask
+from tests.real.router_peers import LIMIT_S, ask
 
 pytestmark = pytest.mark.real
 
@@ -31,7 +31,10 @@ async def test_fastcgi_and_uwsgi_reach_the_slot(bench: Bench) -> None:
     async def fastcgi(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         data = b""
         while b"\x01\x05\x00\x01\x00\x00" not in data:
-            data += await reader.read(4096)
+            part = await reader.read(4096)
+            if not part:  # whoever asked has gone
+                return
+            data += part
         seen.append(data)
         out = b"Status: 200 OK\r\nContent-Length: 4\r\n\r\nfcgi"
         writer.write(b"\x01\x06\x00\x01" + len(out).to_bytes(2, "big") + b"\0\0" + out)
@@ -69,15 +72,15 @@ async def test_fastcgi_and_uwsgi_reach_the_slot(bench: Bench) -> None:
         assert (await ask(bench.address, "/php/a?b")).text == "fcgi"
         assert b"/php/a?b" in seen[-1]
         route = bench.routes()[0]
-        assert (await bench.router.probe(route, Slot.BLUE, Probe("/ping"))).ok
+        assert (await bench.router.probe(route, Slot.BLUE, Probe("/ping", timeout_s=LIMIT_S))).ok
         assert b"/ping" in seen[-1]
-        assert not (await bench.router.probe(route, Slot.GREEN, Probe("/ping"))).ok
+        assert not (await bench.router.probe(route, Slot.GREEN, Probe("/ping", timeout_s=LIMIT_S))).ok
 
         bench.conf.write_text(bench.conf.read_text().replace("fastcgi_pa", "uwsgi_pa"))
         await bench.router.install(bench.spec({Slot.BLUE: [second]}))
         assert bench.routes()[0].protocol.value == "uwsgi"
         assert (await ask(bench.address, "/php/c")).text == "uwsgi"
-        assert (await bench.router.probe(bench.routes()[0], Slot.BLUE, Probe("/pong"))).ok
+        assert (await bench.router.probe(bench.routes()[0], Slot.BLUE, Probe("/pong", timeout_s=LIMIT_S))).ok
         assert b"/pong" in seen[-1]
         for server in servers:
             server.close()
@@ -88,7 +91,7 @@ async def test_grpc_goes_to_the_slot(bench: Bench) -> None:
     opened: dict[str, bytes] = {}
 
     async def serve(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        opened[name] = await reader.read(24)
+        opened[name] = await reader.readexactly(24)
         writer.close()
 
     async with slots(bench) as (_, __, app):
@@ -112,7 +115,7 @@ async def test_grpc_goes_to_the_slot(bench: Bench) -> None:
         await bench.start()
         assert (await ask(bench.address, "/rpc/x")).status == 502  # it closes at once
         assert opened == {"green": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"}
-        assert not (await bench.router.probe(bench.routes()[0], Slot.BLUE, Probe("/"))).ok
+        assert not (await bench.router.probe(bench.routes()[0], Slot.BLUE, Probe("/", timeout_s=LIMIT_S))).ok
         assert opened["blue"] == opened["green"]
         for one in made.values():
             one.close()

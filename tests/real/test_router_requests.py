@@ -296,8 +296,7 @@ async def test_flags_are_read_afresh_with_a_file_cache_and_symlinks_forbidden(be
         await bench.router.install(bench.spec({Slot.BLUE: [blue.address], Slot.GREEN: [green.address]}))
         await bench.start()
         for slot, name in ((Slot.GREEN, "green"), (Slot.BLUE, "blue"), (Slot.GREEN, "green")):
-            await bench.router.move(Split.all_to(slot))
-            await bench.router.confirm(Split.all_to(slot))
+            await bench.to(Split.all_to(slot))
             assert {(await ask(bench.address)).text.split("\n")[0] for _ in range(8)} == {name}
 
 
@@ -330,6 +329,7 @@ async def test_the_users_own_limits_and_logs_hide_nothing(bench: Bench) -> None:
         )
         await _go_live(bench, blue)
         log = bench.directory / "log" / "access.log"
+        await until(lambda: bench.is_in_flight(Slot.BLUE, 0), "nothing is in flight")
         waiting = [asyncio.create_task(ask(bench.address, path)) for path in ("/hold/1", "/hold-by-name")]
         await until(lambda: _is(blue.held == 2), "both are held")
         assert await bench.router.in_flight(Slot.BLUE) == 2

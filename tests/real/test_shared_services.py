@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.real.contract import check_document
-from tests.real.people import QUICK, lives
+from tests.real.people import SHORT, lives
 from tests.real.people import shop as patient_shop
 from tests.real.stack import Outcome, Stack, docker, wait_for
 
@@ -31,7 +31,7 @@ def shop() -> Iterator[Stack]:
     stack = patient_shop("shr")
     try:
         stack.nself("init", "--yes")
-        stack.deploy("1", *QUICK)
+        stack.deploy("1", *SHORT)
         yield stack
     finally:
         stack.remove()
@@ -120,15 +120,17 @@ def test_deploys_and_rollbacks_leave_what_is_shared_alone_and_lose_no_order(shop
     assert place(shop, "before")[0] == 201
 
     with ThreadPoolExecutor(1) as pool, customers(shop, "during-") as orders:
-        deploying: Future[Outcome] = pool.submit(shop.deploy, "2", *QUICK)
+        deploying: Future[Outcome] = pool.submit(shop.deploy, "2", *SHORT)
         only_its_own_api(shop, "blue", "1", chain(shop, "blue"))
         while not deploying.done():
             only_its_own_api(shop, "blue", "1", chain(shop, "blue"))
         check_document(deploying.result(), success=True)
-        check_document(shop.nself("rollback", "--json", *QUICK), success=True)
+        placed = orders.placed
+        wait_for(lambda: orders.placed > placed + 5 or orders.trouble, "orders after the deploy")
+        check_document(shop.nself("rollback", "--json", *SHORT), success=True)
         placed = orders.placed
         wait_for(lambda: orders.placed > placed + 5 or orders.trouble, "orders after the rollback")
-        check_document(shop.deploy("3", *QUICK), success=True)
+        check_document(shop.deploy("3", *SHORT), success=True)
         placed = orders.placed
         wait_for(lambda: orders.placed > placed + 5 or orders.trouble, "orders after the last deploy")
 
@@ -158,7 +160,7 @@ def test_the_migration_job_runs_once_per_release_also_when_a_release_comes_back(
     newest_first = [run["release"] for run in shop.nself("history", "--json").json if run["kind"] == "deploy"]
     second = newest_first[1]
 
-    document = check_document(shop.nself("rollback", "--json", *QUICK, "--to", second), success=True)
+    document = check_document(shop.nself("rollback", "--json", *SHORT, "--to", second), success=True)
 
     assert shop.release_served() == "2"
     assert migrations(shop) == {"1": 1, "2": 1, "3": 1}

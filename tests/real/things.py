@@ -14,7 +14,7 @@ from nself_deploy.adapters.docker_engine import DockerEngine
 from nself_deploy.adapters.docker_host import EngineAddress
 
 BUSYBOX = "busybox:1.37"
-RUN_S = 300.0
+RUN_S = 600.0
 POOL = "10.214.0.0/18"
 
 
@@ -47,8 +47,8 @@ class Things:
         return docker("run", "-d", *own, *options, image, *words)
 
     def sleeper(self, name: str = "one", *options: str) -> str:
-        """A container that does nothing and ends at once on SIGTERM; its id."""
-        return self.run("sh", "-c", "trap 'exit 0' TERM; sleep 600 & wait", name=name, options=options)
+        """A container that does nothing and ends at once on SIGTERM, once it has said `ready`; its id."""
+        return self.run("sh", "-c", "trap 'exit 0' TERM; echo ready; sleep 600 & wait", name=name, options=options)
 
     def network(self, name: str, *options: str) -> str:
         """Make a network that isn't ours; its full name."""

@@ -28,6 +28,8 @@ from nself_deploy.core.routing import TreeSpec
 from nself_deploy.errors import EngineError, ImageError, RouterError
 
 BLUE, GREEN = Split.all_to(Slot.BLUE), Split.all_to(Slot.GREEN)
+LONG_S = 60.0
+"""Longer than a busy machine takes for an answer."""
 
 
 class EngineBed(Protocol):
@@ -258,7 +260,7 @@ async def a_move_is_confirmed(bed: RouterBed) -> None:
     for split in (BLUE, GREEN, GREEN, BLUE):
         await bed.router.move(split)
         assert bed.router.split() == split
-        await bed.router.confirm(split)
+        await bed.router.confirm(split, LONG_S)
     with pytest.raises(RouterError):
         await bed.router.confirm(GREEN, 0.1)
 
@@ -266,8 +268,8 @@ async def a_move_is_confirmed(bed: RouterBed) -> None:
 async def a_probe_says_who_answers(bed: RouterBed) -> None:
     await bed.router.install(bed.spec())
     await bed.router.move(GREEN)
-    assert (await bed.router.probe(bed.route, Slot.BLUE, Probe())).ok
-    assert not (await bed.router.probe(bed.route, Slot.GREEN, Probe())).ok
+    assert (await bed.router.probe(bed.route, Slot.BLUE, Probe(timeout_s=LONG_S))).ok
+    assert not (await bed.router.probe(bed.route, Slot.GREEN, Probe(timeout_s=LONG_S))).ok
     for _ in range(100):
         if await bed.router.in_flight(Slot.BLUE) == 0:
             break
@@ -284,10 +286,10 @@ async def a_split_survives_nginx(bed: RouterBed) -> None:
     with pytest.raises(RouterError):
         await bed.router.in_flight(Slot.BLUE)
     with pytest.raises(RouterError):
-        await bed.router.probe(bed.route, Slot.BLUE, Probe())
+        await bed.router.probe(bed.route, Slot.BLUE, Probe(timeout_s=LONG_S))
     await bed.router.move(GREEN)
     await bed.start()
-    await bed.router.confirm(GREEN)
+    await bed.router.confirm(GREEN, LONG_S)
     assert (await bed.router.observe()).loaded_tree == tree
 
 

@@ -16,6 +16,7 @@ from common.serving import CLOSE_HANDSHAKE_SECONDS, LIFE, new_app, number, run, 
 PORT = 8000
 API_URL = os.environ.get("API_URL", "http://api:9000")
 API_TIMEOUT = ClientTimeout(total=10)
+CHAIN_TIMEOUT = ClientTimeout(total=60)  # it is a test of names, not of times
 CHAIN_CONNECTIONS = 8
 TICK_SECONDS = 1.0
 MAX_SECONDS = 110.0  # below the proxy_read_timeout of the router
@@ -82,7 +83,7 @@ async def chain(request: web.Request) -> web.Response:
 
     # Neither a kept connection nor a remembered address: each call asks for the name anew.
     connector = TCPConnector(force_close=True, use_dns_cache=False, limit=CHAIN_CONNECTIONS)
-    async with ClientSession(connector=connector, timeout=API_TIMEOUT) as session:
+    async with ClientSession(connector=connector, timeout=CHAIN_TIMEOUT) as session:
         await asyncio.gather(*(caller(session) for _ in range(min(calls, CHAIN_CONNECTIONS))))
     other = sum(count for release, count in releases.items() if release != request.app[LIFE].release.name)
     return signed(

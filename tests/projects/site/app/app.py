@@ -12,6 +12,9 @@ from urllib.parse import parse_qs, urlsplit
 
 RELEASE = f"{os.environ['PROJECT']}/{os.environ['SERVICE']}/{os.environ['RELEASE']}"
 PORT = int(os.environ["PORT"])
+PATIENCE_S = 60
+"""A busy machine may take so long for an answer."""
+os.environ["RES_OPTIONS"] = "timeout:30 attempts:2"  # the same for names
 
 
 class App(BaseHTTPRequestHandler):
@@ -54,7 +57,7 @@ def reach(host: str, port: int) -> dict[str, object]:
     except OSError as error:
         return {"addresses": [], "connected": False, "error": str(error)}
     try:
-        socket.create_connection((addresses[0], port), timeout=2).close()
+        socket.create_connection((addresses[0], port), timeout=PATIENCE_S).close()
     except OSError as error:
         return {"addresses": addresses, "connected": False, "error": str(error)}
     return {"addresses": addresses, "connected": True, "error": ""}
@@ -64,7 +67,7 @@ def who(host: str, port: int, calls: int) -> dict[str, object]:
     """Who answers under a name: each call asks for the name anew, on a new connection."""
     answers: dict[str, int] = {}
     for _ in range(calls):
-        connection = http.client.HTTPConnection(host, port, timeout=5)
+        connection = http.client.HTTPConnection(host, port, timeout=PATIENCE_S)
         try:
             connection.request("GET", "/")
             name = json.loads(connection.getresponse().read())["release"]
@@ -77,7 +80,7 @@ def who(host: str, port: int, calls: int) -> dict[str, object]:
 
 
 class Server(ThreadingHTTPServer):
-    request_queue_size = 256
+    request_queue_size = 1024
     daemon_threads = False  # what is being answered is finished
 
 
