@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections import Counter
 from contextlib import closing
@@ -16,7 +15,7 @@ from nself_deploy.core.machine import Outcome, Run
 from nself_deploy.core.model import LABEL_PROJECT, LABEL_RELEASE, Slot
 from nself_deploy.core.plan import Kind
 from nself_deploy.core.slot_records import SlotRecord, SlotRole
-from tests.real.stack import Stack, docker
+from tests.real.stack import Stack, docker, inspected
 
 SHARED = ("router", "store")
 ROUTED = "web"
@@ -67,8 +66,7 @@ class Records:
 def found(stack: Stack) -> list[Container]:
     """All containers whose names begin with the project's."""
     ids = docker("ps", "-aq", "--no-trunc", "--filter", f"name={stack.name}").split()
-    containers: list[Container] = json.loads(docker("inspect", *ids)) if ids else []
-    return containers
+    return inspected(ids)
 
 
 def names_of(kind: str, stack: Stack) -> list[str]:

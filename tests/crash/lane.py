@@ -22,7 +22,7 @@ from tests.real.stack import ROOT, Stack, expirers
 
 RATE = 40.0
 _FEW = 4
-_LIMIT_S = 240.0
+_LIMIT_S = 480.0
 _RESUMED = {Outcome.DONE: {0}, Outcome.FAILED: {0, 5}, Outcome.INTERRUPTED: {0, 130}}
 """Exit statuses of resume, by how the run ends; 0 is also for a run that never began."""
 _ONWARD = (SAME, "the next deploy")

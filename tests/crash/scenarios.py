@@ -13,8 +13,8 @@ from tests.crash.checks import Records
 from tests.crash.service_back import REQUEST, OneRollback
 from tests.crash.site import Site, fresh
 
-FAST = ("--min-uptime", "1s", "--drain", "2s")
-PATIENT = ("--health-timeout", "90s")
+FAST = ("--min-uptime", "1s", "--drain", "60s")
+PATIENT = ("--health-timeout", "240s")
 COLD = (*FAST, *PATIENT, "--standby", "0")
 HASTY = (*FAST, "--health-timeout", "2s", "--standby", "0")
 WARM = (*FAST, *PATIENT, "--standby", "30m")

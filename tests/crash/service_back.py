@@ -25,8 +25,8 @@ SAME = "the same request"
 WAYS = (SAME, "resume", "abort", "the next deploy")
 _SETTINGS = """\
   min_uptime: 1s
-  drain: 2s
-  health_timeout: 90s
+  drain: 60s
+  health_timeout: 240s
   standby: {standby}
   breaker: {{rollbacks: 100}}
 """

@@ -102,6 +102,8 @@ def deploys_under_load(
     with HealthWatch(stack) as watch:
         with LoadProcess(mix, stack.url) as load:
             load.wait_requests(few * 2, _WAIT_S)
+            clients = sum(stream.clients for stream in mix.streams if stream.kind is Kind.WEBSOCKET)
+            load.wait_until(lambda now: now.websocket.opened >= clients, _WAIT_S, "all WebSockets are open")
             for number in range(deploys):
                 load.mark(f"start {number}")
                 driven = drive(stack, load, list(words), moved=f"moved {number}", **{variable: f"s{number}"})

@@ -59,7 +59,7 @@ def many(there: dict[str, Any], words: list[str]) -> list[tuple[int, str]]:
                 os.dup2(kept.fileno(), 1)
                 os.dup2(kept.fileno(), 2)
                 os.environ["RELEASE"] = f"{there['machine']}-{number}"
-                patient = ["--wait", "10m"] if number < there.get("waiting", 0) else []
+                patient = ["--wait", "25m"] if number < there.get("waiting", 0) else []
                 _end([*words, *patient])
             started.append((pid, kept))
         ended = []

@@ -17,7 +17,6 @@ from typing import Self
 
 import pytest
 
-from tests.real.scene import nself_argv
 from tests.real.stack import Outcome, Stack, docker, wait_for
 
 IMAGES = ("nginx:1.30-alpine", "busybox:1.37")
@@ -157,20 +156,9 @@ class Abroad(Stack):
     engine: OwnEngine
 
     def run(self, *argv: str, timeout_s: float = 240.0, check: bool = True, **env: str) -> Outcome:
-        return super().run(*self._inside(), *argv, timeout_s=timeout_s, check=check, **env)
+        return super().run(*self.inside(), *argv, timeout_s=timeout_s, check=check, **env)
 
-    def start_nself(self, *words: str, **env: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [*self._inside(), *nself_argv(*words)],
-            cwd=self.root,
-            env=self.environment(**env),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
-
-    def get(self, path: str, *, timeout_s: float = 10.0, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    def get(self, path: str, *, timeout_s: float = 60.0, **headers: str) -> tuple[int, dict[str, str], bytes]:
         """Straight at the router's container: the proxy for published ports is the engine's, and goes with it."""
         return self.engine.get(self.address, path, headers)
 
@@ -183,5 +171,5 @@ class Abroad(Stack):
         )
         self.address = found.split()[0]
 
-    def _inside(self) -> tuple[str, ...]:
+    def inside(self) -> tuple[str, ...]:
         return ("nsenter", f"--net={self.engine.network}")

@@ -7,10 +7,11 @@ import http.client
 import itertools
 import json
 import queue
+import signal
 import subprocess
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,12 +21,12 @@ from typing import Self, TypeVar
 from nself_deploy.adapters.journal import Journal
 from nself_deploy.core.slot_records import SlotRole
 from tests.real.scene import FAST
-from tests.real.stack import Outcome, Stack, copy_of, docker, wait_for
+from tests.real.stack import Outcome, Stack, copy_of, docker, stands_still, wait_for
 
-LONG = ("--min-uptime", "60s", "--health-timeout", "240s", "--drain", "2s")
+LONG = ("--min-uptime", "10m", "--health-timeout", "240s", "--drain", "60s")
 """A candidate whose health takes longer to be believed than any test lasts."""
-UNHURRIED = ("--min-uptime", "2s", "--health-timeout", "240s", "--drain", "2s")
-"""Believed only after a while, so that something can be done to a candidate before it is."""
+UNHURRIED = ("--min-uptime", "2s", "--health-timeout", "240s", "--drain", "60s")
+"""Believed only after a while, so that what was done to a candidate shows before it is."""
 LIMIT_S = 300.0
 AT_ONCE = 3
 """Projects that deploy side by side in one test: most of a deploy is waiting."""
@@ -37,7 +38,7 @@ T = TypeVar("T")
 
 
 class Visitor:
-    """Somebody who asks for the page again and again, one request after the other."""
+    """Somebody who asks for the page again and again, one request after the other, and was answered once already."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
@@ -48,6 +49,7 @@ class Visitor:
 
     def __enter__(self) -> Self:
         self._thread.start()
+        wait_for(lambda: self.seen or self.failed, "the first answer")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -67,7 +69,7 @@ class Visitor:
 
 
 def watched(process: subprocess.Popen[str], line_begins: str, act: Callable[[], object]) -> Outcome:
-    """Follow a deploy to its end; `act` as soon as it prints a line that begins so."""
+    """Follow a deploy to its end; `act` when it has printed a line that begins so, while it goes on."""
     lines: list[str] = []
     acted = False
     with process, contextlib.ExitStack() as at_the_end:
@@ -81,6 +83,30 @@ def watched(process: subprocess.Popen[str], line_begins: str, act: Callable[[], 
         errors = process.stderr.read()
         outcome = Outcome(process.wait(LIMIT_S), "".join(lines), errors)
     assert acted, outcome.text
+    return outcome
+
+
+Act = Callable[[subprocess.Popen[str]], object]
+
+
+def at_moments(stack: Stack, acts: Mapping[str, Act], *words: str, **env: str) -> Outcome:
+    """A deploy that stands still at these moments, one after the other, until what belongs to each was done."""
+    left = {step_of(stack, moment): act for moment, act in acts.items()}
+    lines: list[str] = []
+    process = stack.start_nself(*words, halts=tuple(left), **env)
+    with process, contextlib.ExitStack() as at_the_end:
+        at_the_end.callback(process.kill)
+        assert process.stdout and process.stderr
+        for line in process.stdout:
+            lines.append(line)
+            moment = next(iter(left), None)
+            if moment is not None and line.startswith(moment):
+                wait_for(partial(stands_still, process.pid), "it stands still")
+                left.pop(moment)(process)
+                process.send_signal(signal.SIGCONT)
+        errors = process.stderr.read()
+        outcome = Outcome(process.wait(LIMIT_S), "".join(lines), errors)
+    assert not left, (list(left), outcome.text)
     return outcome
 
 
@@ -98,10 +124,8 @@ def step_of(stack: Stack, words: str) -> str:
 
 
 def killed_at(stack: Stack, moment: str, *words: str, **env: str) -> Outcome:
-    """A deploy that is killed with SIGKILL as soon as it prints the line of this moment."""
-    line = step_of(stack, moment)
-    process = stack.start_nself(*words, **env)
-    outcome = watched(process, line, process.kill)
+    """A deploy that is killed with SIGKILL when it has printed the line of this moment, and does no more."""
+    outcome = at_moments(stack, {moment: subprocess.Popen.kill}, *words, **env)
     assert outcome.status == -9, outcome.text
     return outcome
 
@@ -118,12 +142,13 @@ def idle_slot(stack: Stack) -> str:
 
 def _removed(network: str) -> bool:
     """Try to remove a network; a container that is just being removed itself can't be disconnected, and goes."""
-    holders = docker("network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{end}}", network).split()
+    look = ["docker", "network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{end}}", network]
+    holders = subprocess.run(look, capture_output=True, text=True, timeout=300, check=False).stdout.split()
     for container in holders:
         words = ["docker", "network", "disconnect", "-f", network, container]
         subprocess.run(words, capture_output=True, timeout=300, check=False)
-    done = subprocess.run(["docker", "network", "rm", network], capture_output=True, timeout=300, check=False)
-    return done.returncode == 0
+    subprocess.run(["docker", "network", "rm", network], capture_output=True, timeout=300, check=False)
+    return network not in docker("network", "ls", "--format", "{{.Name}}").split()
 
 
 def remove_networks(stack: Stack) -> None:

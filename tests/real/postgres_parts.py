@@ -10,12 +10,14 @@ import subprocess
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from tests.real.prometheus_parts import LIMIT_S, free_port, program
+from tests.real.stack import stands_still, wait_for
 
 NOBODY = 65534
 OWNER = "audit_owner"
@@ -102,17 +104,19 @@ class Server:
             self._running = None
 
     def signal(self, number: int) -> None:
-        """To the server and its sessions."""
+        """To the server and its sessions, of which it can begin none meanwhile when it is to stand still."""
         assert self._running is not None
         pid = self._running.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        for one in (pid, *map(int, children)):
-            with contextlib.suppress(ProcessLookupError):  # a session may end meanwhile
-                os.kill(one, number)
+        os.kill(pid, number)
+        if number == signal.SIGSTOP:
+            wait_for(partial(stands_still, pid), "it stands still")
+        for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with contextlib.suppress(ProcessLookupError):  # its helpers come and go
+                os.kill(int(one), number)
 
     def remove(self) -> None:
         self.kill()
-        shutil.rmtree(self._base)
+        shutil.rmtree(self._base, ignore_errors=True)
 
     def dsn(self, role: str = OWNER, database: str = "") -> str:
         return f"postgresql://{role}:{PASSWORD}@127.0.0.1:{self.port}/{database or self.database}"

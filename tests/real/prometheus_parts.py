@@ -11,12 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from nself_deploy.adapters.prometheus import PrometheusMetrics
 from nself_deploy.core.metrics import Prometheus, Reading
 from tests.real.free_ports import free_port
-from tests.real.stack import wait_for
+from tests.real.stack import stands_still, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 120.0
@@ -120,12 +121,8 @@ class Server(Process):
     def stop_answering(self) -> None:
         """Halt it; each of its threads stands still when this returns."""
         self.signal(signal.SIGSTOP)
-        wait_for(self._halted, "it halts")
-
-    def _halted(self) -> bool:
         assert self._running is not None
-        tasks = Path(f"/proc/{self._running.pid}/task").iterdir()
-        return all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
+        wait_for(partial(stands_still, self._running.pid), "it halts")
 
     def answer_again(self) -> None:
         self.signal(signal.SIGCONT)

@@ -90,10 +90,10 @@ _held: list[int] = []
 
 
 def hold(address: str) -> None:
-    """Let nobody else listen there, for as long as this process lives: who asks is refused."""
+    """Let nobody else listen there when its server has gone, for as long as this process lives: who asks is refused."""
     host, _, port = address.rpartition(":")
     with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind((host, int(port)))
         _held.append(held.detach())
 
@@ -115,7 +115,7 @@ class Backend:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def start(self, host: str) -> Backend:
-        self._server = await asyncio.start_server(self._serve, host, 0, backlog=512)
+        self._server = await asyncio.start_server(self._serve, host, 0, backlog=512, reuse_port=True)
         self.address = f"{host}:{self._server.sockets[0].getsockname()[1]}"
         return self
 
@@ -128,8 +128,8 @@ class Backend:
 
     async def stop(self) -> None:
         if self._server is not None:
-            self._server.close()
             hold(self.address)
+            self._server.close()
             self._go.set()
             for task in list(self._tasks):
                 task.cancel()

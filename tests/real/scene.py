@@ -13,7 +13,8 @@ from typing import Any
 
 from tests.real.stack import Outcome, Stack, copy_of, docker, inspected
 
-FAST = ("--min-uptime", "1s", "--drain", "2s", "--health-timeout", "240s")
+FAST = ("--min-uptime", "1s", "--drain", "60s", "--health-timeout", "240s")
+"""Quick where nothing hinders it, patient where a busy machine needs it."""
 
 _NOT_COMPARED = ("access.log", "nself.db-wal", "nself.db-shm", "address.json")
 """nginx's log; SQLite's files beside the database, whose content is compared instead; at which address the

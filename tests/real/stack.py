@@ -93,10 +93,16 @@ class Stack:
             sys.executable, "-m", "nself_deploy.cli.main", "deploy", *words, check=check, timeout_s=timeout_s, **env
         )
 
-    def start_nself(self, *words: str, **env: str) -> subprocess.Popen[str]:
-        """`nself deploy …` in the background."""
+    def start_nself(self, *words: str, halts: Sequence[str] = (), **env: str) -> subprocess.Popen[str]:
+        """`nself deploy …` in the background; it stands still after lines that begin like `halts`: `halting.py`."""
+        program = ("nself_deploy.cli.main", "deploy")
+        if halts:
+            program = ("tests.real.halting", json.dumps(halts))
+            env["PYTHONPATH"] = os.pathsep.join(
+                filter(None, [str(ROOT), self.environment(**env).get("PYTHONPATH", "")])
+            )
         return subprocess.Popen(
-            [sys.executable, "-m", "nself_deploy.cli.main", "deploy", *words],
+            [*self.inside(), sys.executable, "-m", *program, *words],
             cwd=self.root,
             env=self.environment(**env),
             stdout=subprocess.PIPE,
@@ -104,6 +110,10 @@ class Stack:
             text=True,
             stdin=subprocess.DEVNULL,
         )
+
+    def inside(self) -> tuple[str, ...]:
+        """What comes before a command for it to run where the project is."""
+        return ()
 
     def deploy(self, release: str, *words: str, check: bool = True, **env: str) -> Outcome:
         """Deploy a release of the shop."""
@@ -166,13 +176,15 @@ class Stack:
         for kind in ("network", "volume"):
             wait_for(partial(self._without, kind), f"{self.name}'s {kind}s are gone")
         for name in (f"{self.name}-*", f"nself-deploy/{self.name}-*"):
-            images = docker("images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={name}").split()
-            if images:
-                docker("rmi", *images)
+            wait_for(partial(self._without_images, name), f"the images {name} are gone")
         shutil.rmtree(self.root.parent, ignore_errors=True)
 
     def _without(self, kind: str) -> bool:
         return emptied(docker(kind, "ls", "-q", "--filter", f"name={self.name}").split(), kind, "rm")
+
+    def _without_images(self, name: str) -> bool:
+        listed = ("images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={name}")
+        return emptied(docker(*listed).split(), "rmi")
 
 
 def expirers(root: Path) -> Iterator[int]:
@@ -181,6 +193,12 @@ def expirers(root: Path) -> Iterator[int]:
             words = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
             if b"expire-standby" in words and str(root).encode() in words:
                 yield int(entry.name)
+
+
+def stands_still(process: int) -> bool:
+    """Whether each of its threads was halted."""
+    tasks = Path(f"/proc/{process}/task").iterdir()
+    return all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
 
 
 def docker(*words: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.faults import LIMIT_S, LONG, UNHURRIED, Visitor, watched
+from tests.real.faults import LIMIT_S, LONG, UNHURRIED, Visitor, at_moments, watched
 from tests.real.scene import FAST, check_message, check_same, facts, nself_argv, tiny
 from tests.real.stack import Outcome, Stack
 from tests.real.wire import Wire
@@ -57,8 +57,7 @@ def test_an_engine_that_dies_half_way(site: Stack, moment: str, undone: list[str
     """Users notice nothing; the next deploy finishes the undoing."""
     before = network_part(facts(site))
     with Visitor(site) as visitor, Wire() as wire:
-        process = site.start_nself(*UNHURRIED, DOCKER_HOST=wire.host, RELEASE="2")
-        outcome = watched(process, moment, wire.cut)
+        outcome = at_moments(site, {moment: lambda _: wire.cut()}, *UNHURRIED, DOCKER_HOST=wire.host, RELEASE="2")
 
         check_message(outcome, 2, wire.host, "(DOCKER_HOST) can't be reached", "Start Docker", "traffic is on blue")
         last = moment.removeprefix("[done] ") if moment.startswith("[") else "Build and pin images"
@@ -83,9 +82,10 @@ def test_an_engine_that_dies_half_way(site: Stack, moment: str, undone: list[str
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_undoes_in_order(site: Stack, number: signal.Signals) -> None:
     before = network_part(facts(site))
-    process = site.start_nself(*LONG, RELEASE="2")
     with Visitor(site) as visitor:
-        outcome = watched(process, "[done] Start green", lambda: process.send_signal(number))
+        outcome = at_moments(
+            site, {"[done] Start green": lambda deploy: deploy.send_signal(number)}, *LONG, RELEASE="2"
+        )
 
     check_message(outcome, 130, "interrupted", "traffic is on blue; everything was undone")
     assert "interrupted: undoing in order" in outcome.out

@@ -65,11 +65,13 @@ def test_deploys_in_a_row(shop: Stack) -> None:
     show(f"{DEPLOYS} deploys", soaked)
     prove(soaked, DEPLOYS, RATE)
     assert workers(shop) == before, "nginx was reloaded or restarted"
+    assert shop.release_served() == f"s{DEPLOYS - 1}"
 
 
 def test_a_restarted_router_keeps_the_split(shop: Stack) -> None:
-    live, before = shop.release_served(), workers(shop)
-    assert shop.state("bluegreen/state.json")["active"] == "blue", "the other slot would be right by accident as well"
+    if shop.state("bluegreen/state.json")["active"] != "blue":  # the other slot would be right by accident as well
+        shop.deploy("odd", *QUICK)
+    before = workers(shop)
     shop.deploy("kept", *QUICK)
     assert workers(shop) == before
     shop.compose("restart", "router")
@@ -82,7 +84,6 @@ def test_a_restarted_router_keeps_the_split(shop: Stack) -> None:
     assert soaked.report.websocket.proper_closes >= 2
     assert soaked.report.websocket.abnormal == 0
     assert workers(shop) == again
-    assert live == f"s{DEPLOYS - 1}"
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,7 @@ def test_deploys_with_healthchecks_as_the_only_probe(fastcgi: Stack) -> None:
 
 def test_what_its_healthcheck_calls_unhealthy_gets_no_request(fastcgi: Stack) -> None:
     live = fastcgi.release_served()
-    words = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "8s"]
+    words = ["--drain", "3s", "--min-uptime", "1s", "--health-timeout", "20s"]
     fastcgi.env["HEALTH"] = "poorly"
     try:
         soaked = deploys_under_load(fastcgi, 1, fastcgi_mix(100, 1), *words, variable="RELEASE")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 import msgspec
 import pytest
 
+from nself_deploy.adapters.journal import Journal
+from nself_deploy.app.runner import request_key
 from tests.real.faults import (
     LIMIT_S,
     LONG,
     UNHURRIED,
     Visitor,
+    at_moments,
     batches,
     check_clean,
     document,
@@ -27,7 +30,7 @@ from tests.real.faults import (
     watched,
 )
 from tests.real.scene import FAST, check_message
-from tests.real.stack import Outcome, Stack
+from tests.real.stack import Outcome, Stack, wait_for
 
 pytestmark = pytest.mark.real
 
@@ -69,16 +72,23 @@ def test_a_live_deploy_is_aborted_from_another_terminal(stacks: list[Stack]) -> 
     check_clean(stack, before)
 
 
+def asked_to_abort(stack: Stack) -> bool:
+    """Whether somebody asked for it, and the deploy has not heard of it yet."""
+    with closing(Journal.open(stack.root, create=False)) as journal:
+        return any(journal.meta(request_key(run)) for run in journal.all_unfinished())
+
+
 def test_an_abort_that_comes_too_late(stacks: list[Stack]) -> None:
     """The new release has proved itself: the deploy ends as it would have, and the abort says so."""
     stack, release = stacks[0], fresh()
     aborts: list[subprocess.Popen[str]] = []
-    with socket.create_connection(("127.0.0.1", stack.port)) as slow:
-        # An upload to the old slot that does not end: the drain waits for it.
-        slow.sendall(b"POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 10\r\n\r\n")
-        process = stack.start_nself(*FAST, "--standby", "0", "--drain", "15s", RELEASE=release)
-        proved = step_of(stack, "[done] Health check {to} with the traffic on")
-        outcome = watched(process, proved, lambda: aborts.append(stack.start_nself("abort", "--json")))
+
+    def too_late(deploy: subprocess.Popen[str]) -> None:
+        aborts.append(stack.start_nself("abort", "--json"))
+        wait_for(lambda: asked_to_abort(stack), "the abort is asked for")
+
+    proved = "[done] Health check {to} with the traffic on"
+    outcome = at_moments(stack, {proved: too_late}, *FAST, "--standby", "0", RELEASE=release)
     out, err = aborts[0].communicate(timeout=LIMIT_S)
 
     assert (outcome.status, outcome.err) == (0, ""), outcome.text

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from nself_deploy.adapters.journal import Journal
+from nself_deploy.core.model import Slot
+from nself_deploy.core.slot_records import SlotRole
+from tests.real.contract import moment
 from tests.real.faults import (
     UNHURRIED,
     Visitor,
+    at_moments,
     check_clean,
     fresh,
     live_slot,
     no_traceback,
     released,
-    step_of,
     tiny,
-    watched,
 )
 from tests.real.scene import FAST
 from tests.real.stack import Stack, wait_for
@@ -26,6 +30,7 @@ from tests.real.stack import Stack, wait_for
 pytestmark = pytest.mark.real
 
 HOUR = 3600
+STANDBY_S = 8
 SHIFTED = Path(__file__).parent / "shifted"
 
 
@@ -63,14 +68,14 @@ def test_a_deploy_under_a_clock_that_steps(site: Stack, before: int, during: int
     old, release, earlier = released(site), fresh(), started_at(site)
     set_clock(site, before)
     with Visitor(site) as visitor:
-        process = site.start_nself(*UNHURRIED, "--standby", "0", RELEASE=release)
 
-        def step() -> None:
+        def step(deploy: subprocess.Popen[str]) -> None:
             set_clock(site, during)
             if undone:
-                process.terminate()
+                deploy.terminate()
 
-        outcome = no_traceback(watched(process, step_of(site, "[done] Start {to}"), step))
+        acts = {"[done] Start {to}": step}
+        outcome = no_traceback(at_moments(site, acts, *UNHURRIED, "--standby", "0", RELEASE=release))
         assert outcome.status == (130 if undone else 0), outcome.text
         check_clean(site, old if undone else release)
     assert visitor.failed == []
@@ -86,12 +91,28 @@ def test_a_deploy_under_a_clock_that_steps(site: Stack, before: int, during: int
 
 @pytest.mark.parametrize("step_s", [-HOUR, HOUR], ids=["back", "forward"])
 def test_the_standby_ends_when_its_time_is_over_and_not_before(site: Stack, step_s: int) -> None:
+    """The clock is set after the last word of it was written, and before who ends it begins to wait."""
     set_clock(site, 0)
-    old = live_slot(site)
-    site.nself(*FAST, "--standby", "12s", RELEASE=(release := fresh()))
-    set_clock(site, step_s)
+    old, release = live_slot(site), fresh()
+    acts = {"[done] Persist state": lambda _: set_clock(site, step_s)}
+    assert at_moments(site, acts, *FAST, "--standby", f"{STANDBY_S}s", RELEASE=release).status == 0
 
-    assert site.slots()[old] != []
     wait_for(lambda: site.slots()[old] == [], "the end of the standby")
+    wait_for(lambda: ended_at(site, old), "the word about it")
+    assert ended_at(site, old) - began_at(site) - step_s >= STANDBY_S
     wait_for(lambda: site.nself("status", "--json").json["holder"] == "", "the end of the lock")
     check_clean(site, release)
+
+
+def began_at(stack: Stack) -> float:
+    """When the last deploy made a standby, by the clock on the wall (seconds since 1970)."""
+    with closing(Journal.open(stack.root, create=False)) as journal:
+        entries = journal.entries(journal.history(1)[0].id)
+    return next(moment(e.at).timestamp() for e in entries if "keep-warm" in e.effect)
+
+
+def ended_at(stack: Stack, slot: str) -> float:
+    """When the slot was empty by the same clock; 0 before."""
+    with closing(Journal.open(stack.root, create=False)) as journal:
+        record = journal.slots()[Slot(slot)]
+    return moment(record.since).timestamp() if record.role is SlotRole.EMPTY else 0.0

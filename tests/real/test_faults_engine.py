@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from tests.real.engines import Abroad, OwnEngine
-from tests.real.faults import UNHURRIED, Visitor, check_clean, fresh, no_traceback, released, step_of, watched
+from tests.real.faults import UNHURRIED, Act, Visitor, at_moments, check_clean, fresh, no_traceback, released
 from tests.real.scene import FAST
 from tests.real.stack import copy_of
 
@@ -36,6 +37,13 @@ def lasting() -> Iterator[Abroad]:
         stack.remove()
 
 
+def restart_beside(engine: OwnEngine, number: signal.Signals, deploy: subprocess.Popen[str]) -> None:
+    """Back again while the deploy goes on."""
+    engine.stop(number)
+    deploy.send_signal(signal.SIGCONT)
+    engine.start()
+
+
 @pytest.mark.parametrize(
     ("moment", "number", "statuses"),
     [
@@ -48,9 +56,11 @@ def lasting() -> Iterator[Abroad]:
 def test_an_engine_whose_containers_outlive_it(
     lasting: Abroad, moment: str, number: signal.Signals, statuses: tuple[int, ...]
 ) -> None:
+    acts: dict[str, Act] = {moment: lambda _: lasting.engine.stop(number), "[failed]": lambda _: lasting.engine.start()}
+    if 0 in statuses:  # it may end well: whether it notices is a matter of time
+        acts = {moment: lambda deploy: restart_beside(lasting.engine, number, deploy)}
     with Visitor(lasting) as visitor:
-        process = lasting.start_nself(*ONCE, RELEASE=fresh())
-        outcome = watched(process, step_of(lasting, moment), lambda: lasting.engine.restart(number))
+        outcome = at_moments(lasting, acts, *ONCE, RELEASE=fresh())
         assert no_traceback(outcome).status in statuses, outcome.text
         no_traceback(lasting.nself(*ONCE, RELEASE=(release := fresh())))
         check_clean(lasting, release)
@@ -62,8 +72,11 @@ def test_an_engine_that_takes_its_containers_with_it() -> None:
     with OwnEngine(live_restore=False) as engine:
         stack = abroad(engine)
         before = released(stack)
-        process = stack.start_nself(*ONCE, RELEASE=fresh())
-        outcome = watched(process, step_of(stack, "[done] Start {to}"), engine.restart)
+        acts: dict[str, Act] = {
+            "[done] Start {to}": lambda _: engine.stop(),
+            "[failed]": lambda _: engine.start(),
+        }
+        outcome = at_moments(stack, acts, *ONCE, RELEASE=fresh())
         assert no_traceback(outcome).status in (2, 5), outcome.text
 
         again = no_traceback(stack.nself(*ONCE, RELEASE=before))

@@ -11,7 +11,9 @@ import pytest
 from tests.real.faults import (
     LONG,
     UNHURRIED,
+    Act,
     Visitor,
+    at_moments,
     check_clean,
     fresh,
     idle_slot,
@@ -23,7 +25,6 @@ from tests.real.faults import (
     side_by_side,
     sites,
     step_of,
-    watched,
 )
 from tests.real.scene import FAST, check_message, edit
 from tests.real.stack import Stack, docker
@@ -67,10 +68,10 @@ CASES = (
         "[done] Start {to}",
         (5,),
         "containers of {to} do not exist",
-        (*LONG, "--health-timeout", "12s"),
+        (*LONG, "--health-timeout", "5s"),
     ),
     Case(remove_networks, "[done] Prepare networks", (2, 5), "network"),
-    Case(remove_networks, "[done] Start {to}", (5,), "{to}", (*LONG, "--health-timeout", "12s", "--min-uptime", "8s")),
+    Case(remove_networks, "[done] Start {to}", (5,), "{to}", LONG),
 )
 
 
@@ -78,8 +79,7 @@ def check_case(stack: Stack, case: Case) -> None:
     before = released(stack)
     says = step_of(stack, case.says)
     with Visitor(stack) as visitor:
-        process = stack.start_nself(*case.words, RELEASE=fresh())
-        outcome = watched(process, step_of(stack, case.moment), lambda: case.act(stack))
+        outcome = at_moments(stack, {case.moment: lambda _: case.act(stack)}, *case.words, RELEASE=fresh())
         assert outcome.status in case.statuses, outcome.text
         check_message(outcome, outcome.status, says, "everything was undone")
         release = fresh()
@@ -100,12 +100,14 @@ def test_a_link_that_is_lost_during_a_deploy(stacks: list[Stack]) -> None:
         stack.nself(*ONCE, RELEASE=fresh())
     before = released(stack)
     with Visitor(stack) as visitor:
-        process = stack.start_nself(*ONCE, RELEASE=(release := fresh()))
-        outcome = no_traceback(watched(process, "[done] Start green", lambda: lose_link(stack)))
+        moments: list[dict[str, Act]] = [
+            {"[done] Start green": lambda _: lose_link(stack)},
+            {"[done] Health check blue with the traffic on": lambda _: lose_link(stack)},
+        ]
+        outcome = no_traceback(at_moments(stack, moments[0], *ONCE, RELEASE=(release := fresh())))
         assert outcome.status == 0, outcome.text
         check_clean(stack, release)
-        process = stack.start_nself(*ONCE, RELEASE=(last := fresh()))
-        outcome = watched(process, "[done] Health check blue with the traffic on", lambda: lose_link(stack))
+        outcome = at_moments(stack, moments[1], *ONCE, RELEASE=(last := fresh()))
         assert no_traceback(outcome).status == 0, outcome.text
         check_clean(stack, last)
     assert visitor.failed == []
@@ -156,8 +158,7 @@ def test_a_candidate_that_flaps_is_refused_with_evidence(stacks: list[Stack]) ->
     edit(stack, STEADY, FLAPPING)
     try:
         with Visitor(stack) as visitor:
-            words = ("--min-uptime", "8s", "--health-timeout", "15s", "--drain", "2s")
-            outcome = stack.nself(*words, check=False, RELEASE=fresh())
+            outcome = stack.nself(*LONG, "--health-timeout", "30s", check=False, RELEASE=fresh())
             check_message(outcome, 5, "web in", "it was healthy and then not, ", "healthcheck", "everything was undone")
             check_clean(stack, before)
         assert (visitor.failed, visitor.seen) == ([], {f"release {before}\n".encode()})

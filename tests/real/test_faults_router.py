@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from tests.real.faults import (
     UNHURRIED,
     Visitor,
+    at_moments,
     batches,
     check_clean,
     fresh,
@@ -91,16 +93,14 @@ DOWN = tuple(
 
 def check_case(stack: Stack, case: Case) -> None:
     before, release = released(stack), fresh()
-    done = threading.Event()
-
-    def act() -> None:
-        case.act(stack)
-        done.set()
-
-    acting = threading.Thread(target=act)
-    process = stack.start_nself(*ONCE, RELEASE=release)
-    outcome = no_traceback(watched(process, step_of(stack, case.moment), acting.start))
-    acting.join()
+    if case.act is stay_down:
+        outcome = at_moments(stack, {case.moment: lambda _: stay_down(stack)}, *ONCE, RELEASE=release)
+    else:
+        acting = threading.Thread(target=case.act, args=(stack,))
+        process = stack.start_nself(*ONCE, RELEASE=release)
+        outcome = watched(process, step_of(stack, case.moment), acting.start)
+        acting.join()
+    no_traceback(outcome)
     assert outcome.status in case.ends, outcome.text
     after = release if outcome.status == 0 else before
     if case.act is stay_down:
@@ -132,13 +132,12 @@ def test_nginx_that_is_killed_is_down_only_as_long_as_it_is(stacks: list[Stack])
     """Workers that die are replaced by nginx itself, at every moment; the deploy goes on."""
     stack, release = stacks[0], fresh()
 
-    def shoot() -> None:
+    def shoot(deploy: subprocess.Popen[str]) -> None:
         pid = docker("inspect", "-f", "{{.State.Pid}}", router_of(stack)).strip()
         for worker in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
             os.kill(int(worker), signal.SIGKILL)
 
-    process = stack.start_nself(*ONCE, RELEASE=release)
-    outcome = no_traceback(watched(process, step_of(stack, "[done] Move traffic to {to}"), shoot))
+    outcome = no_traceback(at_moments(stack, {"[done] Move traffic to {to}": shoot}, *ONCE, RELEASE=release))
 
     assert outcome.status == 0, outcome.text
     check_clean(stack, release)

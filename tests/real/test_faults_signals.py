@@ -14,7 +14,9 @@ from tests.real.faults import (
     LIMIT_S,
     LONG,
     UNHURRIED,
+    Act,
     Visitor,
+    at_moments,
     check_clean,
     fresh,
     no_traceback,
@@ -22,7 +24,6 @@ from tests.real.faults import (
     side_by_side,
     sites,
     step_of,
-    watched,
 )
 from tests.real.scene import FAST, check_message, edit, nself_argv
 from tests.real.stack import Outcome, Stack
@@ -40,17 +41,11 @@ def stacks() -> Iterator[list[Stack]]:
 
 def stopped_twice(stack: Stack, number: signal.Signals) -> Outcome:
     """A deploy that gets the signal with its candidate up, and again while it undoes."""
-    process = stack.start_nself(*LONG, RELEASE=fresh())
 
-    def once() -> None:
-        process.send_signal(number)
-        assert process.stdout
-        for line in process.stdout:
-            if line.startswith("[failed]"):
-                break
-        process.send_signal(number)
+    def again(deploy: subprocess.Popen[str]) -> None:
+        deploy.send_signal(number)
 
-    return watched(process, step_of(stack, "[done] Start {to}"), once)
+    return at_moments(stack, {"[done] Start {to}": again, "[failed]": again}, *LONG, RELEASE=fresh())
 
 
 def test_a_second_signal_stops_at_once_and_the_next_command_understands(stacks: list[Stack]) -> None:
@@ -80,13 +75,13 @@ def test_a_lost_session_does_not_end_a_deploy(stacks: list[Stack]) -> None:
     """Neither the signal nor a terminal that is really gone, nor Ctrl-C once there is nothing to undo any more."""
 
     def hung_up(stack: Stack, release: str) -> Outcome:
-        process = stack.start_nself(*UNHURRIED, "--standby", "0", RELEASE=release)
-        return watched(process, step_of(stack, "[done] Start {to}"), lambda: process.send_signal(signal.SIGHUP))
+        acts: dict[str, Act] = {"[done] Start {to}": lambda deploy: deploy.send_signal(signal.SIGHUP)}
+        return at_moments(stack, acts, *UNHURRIED, "--standby", "0", RELEASE=release)
 
     def too_late(stack: Stack, release: str) -> Outcome:
-        process = stack.start_nself(*UNHURRIED, "--standby", "0", RELEASE=release)
-        proved = step_of(stack, "[done] Health check {to} with the traffic on")
-        outcome = watched(process, proved, lambda: process.send_signal(signal.SIGINT))
+        proved = "[done] Health check {to} with the traffic on"
+        acts: dict[str, Act] = {proved: lambda deploy: deploy.send_signal(signal.SIGINT)}
+        outcome = at_moments(stack, acts, *UNHURRIED, "--standby", "0", RELEASE=release)
         assert "interrupted: what has proved itself is finished" in outcome.out, outcome.text
         return outcome
 
@@ -129,11 +124,11 @@ def test_ctrl_c_does_not_break_an_undo(stacks: list[Stack]) -> None:
     edit(stack, PAGE, MISSING)
     try:
         with Visitor(stack) as visitor:
-            process = stack.start_nself(*FAST, "--health-timeout", "2s", RELEASE=fresh())
-            refused = step_of(stack, "[unhealthy] Health check {to}")
-            outcome = watched(process, refused, lambda: process.send_signal(signal.SIGINT))
+            removed = step_of(stack, "[done] Remove {to}")
+            acts: dict[str, Act] = {"[unhealthy] Health check {to}": lambda deploy: deploy.send_signal(signal.SIGINT)}
+            outcome = at_moments(stack, acts, *FAST, "--health-timeout", "2s", RELEASE=fresh())
             check_message(outcome, 5, "is not healthy", "everything was undone")
-            assert step_of(stack, "[done] Remove {to}") in outcome.out
+            assert removed in outcome.out
             check_clean(stack, before)
         assert visitor.failed == []
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -62,8 +63,11 @@ async def test_what_is_long_is_not_cut_when_a_shield_begins_or_ends(bench: tuple
         async def held() -> bool:
             return green.held == 1
 
+        async def two_in_flight() -> bool:
+            return await router.in_flight(Slot.GREEN) == 2
+
         await until(held, "the answer is held")
-        assert await router.in_flight(Slot.GREEN) == 2
+        await until(two_in_flight, "all that was asked before has ended")
         for split in (Split(Slot.BLUE, Slot.GREEN, 99), SHIELDED, Split.all_to(Slot.BLUE)):
             await router.move(split)
             await router.confirm(split)
@@ -109,7 +113,9 @@ def shop() -> Iterator[Stack]:
 
 
 def test_a_candidate_that_hangs_is_taken_back_within_seconds_and_nobody_gets_an_error(shop: Stack) -> None:
-    with LoadProcess(users(), shop.url) as load:
+    mix = users()
+    patient = replace(mix, streams=tuple(replace(stream, timeout_s=240) for stream in mix.streams))
+    with LoadProcess(patient, shop.url) as load:
         process = shop.start_nself("--json", *CANARY, "--soak", "10m", SHOP_RELEASE="hanging")
         under_way(shop)
         candidate = people.split(shop).split("-")[1]

@@ -29,7 +29,7 @@ from nself_deploy.errors import EngineError, ImageError
 if TYPE_CHECKING:
     import aiodocker
 
-INFO_S = 10.0
+INFO_S = 30.0
 STOP_MARGIN_S = 30.0
 """What the engine may need beside the grace time to stop a container."""
 SLOW_S = 60.0

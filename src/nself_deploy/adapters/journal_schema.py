@@ -25,7 +25,7 @@ from nself_deploy.adapters.durable_files import (
 from nself_deploy.errors import InfrastructureError, NselfError, StateFileError
 
 APPLICATION_ID = 0x6E73656C
-BUSY_TIMEOUT_S = 5.0
+BUSY_TIMEOUT_S = 30.0
 
 ANCHOR_FILE = "audit.head"
 """Beside the database: how far its audit trail goes."""
