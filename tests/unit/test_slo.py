@@ -189,6 +189,27 @@ def test_trouble_that_had_just_begun_is_not_its_doing(rate: float, wrong: float,
         assert "0 fast" in watch.old
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "blamed"), [(0.03, 0.3, True), (0.05, 1.0, True), (0.2, 0.4, False), (0.5, 1.0, False)]
+)
+def test_a_release_that_makes_it_evidently_worse_is_to_blame(before: float, after: float, blamed: bool) -> None:
+    for seed in range(5):
+        watch = Watch.begin((THREE_NINES,), 4000.0)
+        assert told(watch, traffic(seed, 50, 3980, 0.0)) == ()
+        assert told(watch, traffic(seed + 10, 50, 20, before, start=3980)) == ()
+        alerts = told(watch, traffic(seed + 20, 50, 600, after, start=4000))
+
+        assert any(alert.windows.pace is Pace.FAST for alert in alerts) is blamed
+        assert not blamed or watch.now < 4030
+
+
+def test_an_alert_that_fired_by_its_own_windows_excuses_any_release() -> None:
+    watch = Watch.begin((THREE_NINES,), 4000.0)
+    assert told(watch, traffic(1, 50, 4000, 0.05)) == ()
+
+    assert told(watch, traffic(2, 50, 600, 1.0, start=4000)) == () and "0 fast" in watch.old
+
+
 def test_silence_before_it_does_not_show_that_the_trouble_was_over() -> None:
     watch = Watch.begin((THREE_NINES,), 4000.0)
     assert told(watch, traffic(1, 50, 3960, 0.0)) == ()

@@ -105,6 +105,13 @@ def test_what_burnt_before_the_release_is_never_its_doing(began: float) -> None:
     assert asked.silent() == {}
 
 
+@pytest.mark.parametrize(("before", "after", "blamed"), [(0.05, 0.6, True), (0.2, 0.4, False), (0.5, 1.0, False)])
+def test_a_release_that_makes_it_evidently_worse_is_to_blame(before: float, after: float, blamed: bool) -> None:
+    alerts = played(lambda at: 0.0 if at < 940 else before if at < LIVE else after, 3000)
+
+    assert any(alert.windows.pace is Pace.FAST for alert in alerts) is blamed
+
+
 def test_what_stopped_and_comes_back_is() -> None:
     def bad(at: float) -> float:
         return 0.05 if at < 1100 or at > 3000 else 0.0

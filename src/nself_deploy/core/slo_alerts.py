@@ -21,6 +21,8 @@ BEGINS_S = (5, 10, 20, 40, 60, 120, 300)
 """So long before a release went live trouble may have begun that the alerts' own windows don't show yet."""
 CHANCE = 1e-6
 """An alert needs evidence that the budget burns at all: the probability of so many bad requests if it did not."""
+WORSE = 3.0
+"""A release that is so many times as bad as what had just begun before it is to blame all the same."""
 OVER = 1e-3
 """Trouble is over by evidence: the probability of so few bad requests if it still burnt at the alert's pace."""
 
@@ -112,6 +114,8 @@ class Watch(msgspec.Struct):
     """`<number of the objective> <pace>` -> since when."""
     old: list[str] = []
     """Those that were firing when the release went live, and have not stopped since: not its doing."""
+    begun: dict[str, float] = {}
+    """Of those that had just begun: the share of bad requests then."""
     now: float = 0.0
 
     @classmethod
@@ -126,7 +130,9 @@ class Watch(msgspec.Struct):
         self.since = [Tally() for _ in self.objectives]
         self.to_blame = [{} for _ in self.objectives]
         self.firing = {}
-        self.old = self._burnt(self.now) if at <= self.now else []
+        self.old, self.begun = [], {}
+        if at <= self.now:
+            self._remember(self.now)
 
     def request(
         self, at: float, *, service: str, route: str, failed: bool, seconds: float | None, ours: bool = True
@@ -152,15 +158,15 @@ class Watch(msgspec.Struct):
     def advance(self, at: float) -> None:
         """It is this time now."""
         if self.now < self.live_since <= at:
-            self.old = self._burnt(self.live_since)
+            self._remember(self.live_since)
         self.now = max(self.now, at)
 
     def look(self) -> tuple[Alert, ...]:
         """What fires now and is this release's doing. Ask at least once a bucket, so that none stops unseen."""
         if self.now < self.live_since:
             return ()
-        self.old = [key for key in self.old if not self._stopped(key)]
         burning = self._burning(self.now - self.live_since)
+        self.old = [key for key in self.old if not self._stopped(key) and not self._worse(key, burning.get(key))]
         self.firing = {key: self.firing.get(key, self.now) for key in burning if key not in self.old}
         return tuple(self._alert(key, burning[key], since) for key, since in self.firing.items())
 
@@ -186,16 +192,23 @@ class Watch(msgspec.Struct):
                     found[f"{number} {alert.pace}"] = seen
         return found
 
-    def _burnt(self, at: float) -> list[str]:
-        """What burns at this time, which is the present, whichever release is live."""
-        for tally in self.every:
+    def _remember(self, at: float) -> None:
+        """What burns at this time, at which the release goes live, is older than it."""
+        self.old, self.begun = [], {}
+        for number, objective in enumerate(self.objectives):
+            tally = self.every[number]
             tally.advance(at)
-        return [
-            f"{number} {alert.pace}"
-            for number, objective in enumerate(self.objectives)
-            for alert in ALERTS
-            if _burns(self.every[number], objective, alert, at)
-        ]
+            for alert in ALERTS:
+                key, found = f"{number} {alert.pace}", _burning(tally, objective, alert, at)
+                if found:
+                    self.old.append(key)
+                if found and fires(tally, objective, windows_at(alert, at), silent=True) is None:
+                    self.begun[key] = max(one.bad / one.requests for one in found)
+
+    def _worse(self, key: str, found: Burning | None) -> bool:
+        """Whether what had just begun is evidently much worse with the release."""
+        share = self.begun.get(key)
+        return found is not None and share is not None and is_worse(found, share)
 
     def _stopped(self, key: str) -> bool:
         """Whether an old alert stopped. Silence proves nothing."""
@@ -206,7 +219,13 @@ class Watch(msgspec.Struct):
         alert = next(alert for alert in ALERTS if alert.pace is pace)
         lately, bad = tally.over(alert.short_s)
         over = (lately > 0 and not bad) or _is_over(since, objective, alert)
-        return over and not _burns(tally, objective, alert, self.now)
+        return over and not _burning(tally, objective, alert, self.now)
+
+
+def is_worse(found: Burning, share: float) -> bool:
+    """Whether there is evidence that it burns more than `WORSE` times as fast as when that share was bad."""
+    limit = WORSE * share
+    return found.bad > limit * found.requests and _chance(found.requests, found.bad, limit) <= CHANCE
 
 
 def _is_over(tally: Tally, objective: Objective, alert: Windows) -> bool:
@@ -216,13 +235,14 @@ def _is_over(tally: Tally, objective: Objective, alert: Windows) -> bool:
     return any(n and bad < n * limit and _chance(n, bad, min(limit, 0.999)) <= OVER for n, bad in counts)
 
 
-def _burns(tally: Tally, objective: Objective, alert: Windows, age_s: float) -> bool:
-    """Whether the alert fires, or would if the live release had gone live when the trouble began.
+def _burning(tally: Tally, objective: Objective, alert: Windows, age_s: float) -> list[Burning]:
+    """How the alert fires, or would if the live release had gone live when the trouble began; empty when it does not.
 
     Silence since then does not show that it is over.
     """
     ages = (age_s, *(begun for begun in BEGINS_S if begun < age_s))
-    return any(fires(tally, objective, windows_at(alert, age), silent=True) for age in ages)
+    found = (fires(tally, objective, windows_at(alert, age), silent=True) for age in ages)
+    return [burning for burning in found if burning is not None]
 
 
 def _parts(key: str) -> tuple[int, Pace]:

@@ -15,7 +15,7 @@ import msgspec
 from nself_deploy.core.durations import format_duration
 from nself_deploy.core.metrics import Outcome, Reading
 from nself_deploy.core.slo import ALERTS, Objective, Pace, Queries, Windows, least_windows, windows_at
-from nself_deploy.core.slo_alerts import Alert, Burning, Watch, fires
+from nself_deploy.core.slo_alerts import Alert, Burning, Watch, fires, is_worse
 
 MOST_REQUESTS = 1e15
 """A larger number is none of requests."""
@@ -76,6 +76,8 @@ class Line(msgspec.Struct):
     before: Before = Before.UNASKED
     old: list[Pace] = msgspec.field(default_factory=lambda: [alert.pace for alert in ALERTS])
     """Alerts that may be older than the release."""
+    begun: dict[Pace, float] = {}
+    """Of those that had just begun when it went live: the share of bad requests then."""
     firing: dict[Pace, float] = {}
     """Since when."""
     burning: dict[Pace, Burning] = {}
@@ -139,7 +141,9 @@ class Asked(msgspec.Struct):
         found = {alert.pace: fires(counts, objective, alert) for alert in question.alerts}
         line.burning = {pace: burning for pace, burning in found.items() if burning is not None}
         for whole, young in zip(ALERTS, question.alerts, strict=True):
-            if young.pace in line.old and _stopped(counts, objective, (whole, young)):
+            if young.pace not in line.old:
+                continue
+            if _stopped(counts, objective, (whole, young)) or _worse(line, young.pace):
                 line.old.remove(young.pace)
         line.firing = {pace: line.firing.get(pace, now) for pace in line.burning if pace not in line.old}
 
@@ -236,10 +240,18 @@ def _learn(line: Line, objective: Objective, before: Counts | None) -> None:
         return
     line.before, least_s = Before.KNOWN, _least(objective)
     for alert in ALERTS:
-        just_begun = msgspec.structs.replace(alert, short_s=least_s, long_s=least_s)
-        burnt = any(fires(before, objective, one) for one in (alert, just_begun))
-        if alert.pace in line.old and not burnt:
+        just_begun = fires(before, objective, msgspec.structs.replace(alert, short_s=least_s, long_s=least_s))
+        if fires(before, objective, alert) is not None or alert.pace not in line.old:
+            continue
+        if just_begun is None:
             line.old.remove(alert.pace)
+        else:
+            line.begun[alert.pace] = just_begun.bad / just_begun.requests
+
+
+def _worse(line: Line, pace: Pace) -> bool:
+    """Whether what had just begun is evidently much worse with the release."""
+    return pace in line.burning and pace in line.begun and is_worse(line.burning[pace], line.begun[pace])
 
 
 def _stopped(counts: Counts, objective: Objective, alerts: tuple[Windows, ...]) -> bool:
