@@ -52,7 +52,7 @@ def serve(listen: str, tls_cert: str | None, tls_key: str | None, plain: bool, a
     address = serving.address_of(listen)
     wiring.check_flags({})
     tls = _tls(address, tls_cert, tls_key, plain=plain)
-    root = serving.project_root(directory)
+    root = str(wiring.project_root(directory))
     asyncio.run(_serve(root, address, tls, _Log(Lines(sys.stdout), as_json=as_json)))
     return 0
 

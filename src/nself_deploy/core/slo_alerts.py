@@ -199,7 +199,7 @@ class Watch(msgspec.Struct):
             tally = self.every[number]
             tally.advance(at)
             for alert in ALERTS:
-                key, found = f"{number} {alert.pace}", _burning(tally, objective, alert, at)
+                key, found = f"{number} {alert.pace}", _burning_already(tally, objective, alert, at)
                 if found:
                     self.old.append(key)
                 if found and fires(tally, objective, windows_at(alert, at), silent=True) is None:
@@ -219,7 +219,7 @@ class Watch(msgspec.Struct):
         alert = next(alert for alert in ALERTS if alert.pace is pace)
         lately, bad = tally.over(alert.short_s)
         over = (lately > 0 and not bad) or _is_over(since, objective, alert)
-        return over and not _burning(tally, objective, alert, self.now)
+        return over and not _burning_already(tally, objective, alert, self.now)
 
 
 def is_worse(found: Burning, share: float) -> bool:
@@ -235,7 +235,7 @@ def _is_over(tally: Tally, objective: Objective, alert: Windows) -> bool:
     return any(n and bad < n * limit and _chance(n, bad, min(limit, 0.999)) <= OVER for n, bad in counts)
 
 
-def _burning(tally: Tally, objective: Objective, alert: Windows, age_s: float) -> list[Burning]:
+def _burning_already(tally: Tally, objective: Objective, alert: Windows, age_s: float) -> list[Burning]:
     """How the alert fires, or would if the live release had gone live when the trouble began; empty when it does not.
 
     Silence since then does not show that it is over.

@@ -30,15 +30,6 @@ LOOKS = 4
 T = TypeVar("T")
 
 
-def project_root(directory: str) -> str:
-    """The project's directory.
-
-    Raises:
-        ConfigError: there is no project.
-    """
-    return str(wiring.project_root(directory))
-
-
 class ProjectDesk:
     """A project, asked from the event loop without waiting in it."""
 
@@ -179,4 +170,4 @@ class Service:
         return Problem(f"This is a bug in nself-deploy: {type(error).__name__}.", remedy)
 
 
-__all__ = ["Service", "address_of", "project_root", "tls_context"]
+__all__ = ["Service", "address_of", "tls_context"]

@@ -60,7 +60,7 @@ def ask(name: str) -> str:
             except OSError as error:
                 if not isinstance(error, ConnectionRefusedError) or time.monotonic() > until:
                     return f"nobody: {error}"
-        time.sleep(0.1)
+        time.sleep(0.1)  # between two tries: it is asked until it answers
 
 
 os.environ["RES_OPTIONS"] = "timeout:30 attempts:2"  # of the C library
