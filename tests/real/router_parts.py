@@ -110,7 +110,8 @@ class Bench(abc.ABC):
         await self.router.confirm(split, LIMIT_S)
 
     async def is_in_flight(self, slot: Slot, number: int) -> bool:
-        """Whether so much is said to be in flight. nginx counts a request until it has written its line of the log."""
+        """Whether so much is said to be in flight. nginx counts a request until it has written its line of
+        the log (after the answer), and an earlier question just so: this is for `until`."""
         return await self.router.in_flight(slot) == number
 
     @abc.abstractmethod

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Self
@@ -14,11 +15,11 @@ LIMIT_S = 120.0
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str, limit_s: float = LIMIT_S) -> None:
-    """Wait for a condition, with a bound."""
-    async with asyncio.timeout(limit_s):
-        while not await condition():
-            await asyncio.sleep(0.02)
-    assert await condition(), what
+    """Wait for a condition, with a bound. Once it held it is not asked again: a question may change the next answer."""
+    end = time.monotonic() + limit_s
+    while not await condition():
+        assert time.monotonic() < end, f"not within {limit_s:g} s: {what}"
+        await asyncio.sleep(0.02)
 
 
 @dataclass

@@ -332,7 +332,7 @@ async def test_the_users_own_limits_and_logs_hide_nothing(bench: Bench) -> None:
         await until(lambda: bench.is_in_flight(Slot.BLUE, 0), "nothing is in flight")
         waiting = [asyncio.create_task(ask(bench.address, path)) for path in ("/hold/1", "/hold-by-name")]
         await until(lambda: _is(blue.held == 2), "both are held")
-        assert await bench.router.in_flight(Slot.BLUE) == 2
+        await until(lambda: bench.is_in_flight(Slot.BLUE, 2), "both are counted")
         blue.release()
         replies: list[Reply] = [await one for one in waiting]
         assert [reply.status for reply in replies] == [200, 200]

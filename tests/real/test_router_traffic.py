@@ -110,14 +110,14 @@ async def test_green_can_be_the_base(live: Live) -> None:
 
 @pytest.mark.parametrize(("held", "said"), [(1, 1), (3, 2), (5, 4)])
 async def test_requests_in_flight_are_counted(live: Live, held: int, said: int) -> None:
-    assert await live.router.in_flight(Slot.BLUE) == 0
+    await until(lambda: live.bench.is_in_flight(Slot.BLUE, 0), "nothing is in flight")
     waiting = [asyncio.create_task(ask(live.bench.address, f"/hold/{n}")) for n in range(held)]
     await until(lambda: _is(live.blue.held == held), "all are held")
 
-    assert await live.router.in_flight(Slot.BLUE) == said
-    assert await live.router.in_flight(Slot.GREEN) == 0
+    await until(lambda: live.bench.is_in_flight(Slot.BLUE, said), "so many are said to be in flight")
+    await until(lambda: live.bench.is_in_flight(Slot.GREEN, 0), "nothing is in flight")
     await live.to(Split.all_to(Slot.GREEN))
-    assert await live.router.in_flight(Slot.BLUE) == said
+    await until(lambda: live.bench.is_in_flight(Slot.BLUE, said), "so many are said to be in flight")
 
     live.blue.release()
     assert {(await one).text.split("\n")[0] for one in waiting} == {"blue"}
@@ -130,7 +130,7 @@ async def test_an_upgraded_connection_counts_until_it_ends(live: Live) -> None:
         await client.send(reply_head.encode())
         assert (await client.reply()).status == 101
         await live.to(Split.all_to(Slot.GREEN))
-        assert await live.router.in_flight(Slot.BLUE) == 1
+        await until(lambda: live.bench.is_in_flight(Slot.BLUE, 1), "one is in flight")
     await until(lambda: live.bench.is_in_flight(Slot.BLUE, 0), "the WebSocket has gone")
 
 
@@ -140,7 +140,7 @@ async def test_an_upload_that_nginx_still_buffers_counts(live: Live) -> None:
         await until(lambda: live.bench.is_in_flight(Slot.BLUE, 1), "the upload is counted")
         await live.to(Split.all_to(Slot.GREEN))
         assert live.blue.heads == live.green.heads == []
-        assert await live.router.in_flight(Slot.BLUE) == 1
+        await until(lambda: live.bench.is_in_flight(Slot.BLUE, 1), "one is in flight")
 
         await client.send(b"x" * 3000)
         assert (await client.reply()).text.startswith("blue")
@@ -229,7 +229,7 @@ async def test_probing_a_slot_through_the_router(live: Live) -> None:
     await live.green.stop()
     gone = await live.router.probe(route, Slot.GREEN, any_path)
     assert not gone.ok and gone.status == 502
-    assert await live.router.in_flight(Slot.GREEN) == 0
+    await until(lambda: live.bench.is_in_flight(Slot.GREEN, 0), "nothing is in flight")
 
 
 async def test_a_router_that_is_down_says_so(live: Live) -> None:
@@ -255,7 +255,7 @@ async def test_moves_and_questions_need_no_engine(live: Live) -> None:
     before = getattr(bench, "asked", 0)
     await live.to(Split(Slot.BLUE, Slot.GREEN, 10))
     await live.to(Split.all_to(Slot.GREEN))
-    assert await live.router.in_flight(Slot.BLUE) == 0
+    await until(lambda: live.bench.is_in_flight(Slot.BLUE, 0), "nothing is in flight")
     assert getattr(bench, "asked", 0) == before
 
 
