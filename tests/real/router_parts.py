@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,28 @@ PATIENCE = {
 """Limits of the adapter (seconds) while a bench is there: it lives in one process with the services and the clients, so
 whatever stops that for a while would be taken for an nginx that doesn't answer."""
 
+WORKERS = 2
+
+
+class Router(NginxRouter):
+    """One whose files are installed when no worker of before takes requests any more.
+
+    nginx's master starts new workers and tells the ones of before a moment later, on a busy machine some time later.
+    """
+
+    titles: Callable[[], list[str]]
+    """What the processes of nginx call themselves; none while it doesn't run."""
+
+    async def install(self, spec: TreeSpec) -> str:
+        """Install, and wait for the master."""
+        tree = await super().install(spec)
+        await until(self._only_new, "the workers of before were told to end")
+        return tree
+
+    async def _only_new(self) -> bool:
+        titles = await asyncio.to_thread(self.titles)
+        return not titles or titles.count("nginx: worker process") == WORKERS
+
 
 class Bench(abc.ABC):
     """A project's directory and an nginx in front of it."""
@@ -53,7 +75,7 @@ class Bench(abc.ABC):
         self.directory = self.base / ".nself" / "router"
         self.directory.mkdir(parents=True)
         self.conf = self.base / "nginx.conf"
-        self.router: NginxRouter
+        self.router: Router
         self.address = ("", 0)
         self.services = Services({})
         self._limits = pytest.MonkeyPatch()
@@ -149,7 +171,8 @@ class HostBench(Bench):
         self.host = "127.0.0.1"
         host = HostRouter(str(self.conf), self.bin, str(self.base))
         self.ref = RouterRef(RouterKind.HOST, host=host, probe_port=free_port())
-        self.router = NginxRouter(self.directory, self.ref, project)
+        self.router = Router(self.directory, self.ref, project)
+        self.router.titles = self._titles
         self._process: subprocess.Popen[bytes] | None = None
 
     def http(self, body: str, main: str = "") -> str:
@@ -158,7 +181,7 @@ class HostBench(Bench):
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         return (
-            f"worker_processes 2;\nerror_log {self.base}/error.log info;\npid {self.base}/nginx.pid;\n{main}"
+            f"worker_processes {WORKERS};\nerror_log {self.base}/error.log info;\npid {self.base}/nginx.pid;\n{main}"
             f"events {{ worker_connections 4096; }}\n\nhttp {{\n    access_log {self.base}/user.log;\n{temps}{body}}}\n"
         )
 
@@ -203,6 +226,18 @@ class HostBench(Bench):
         await asyncio.to_thread(self._process.wait, 2 * LIMIT_S)
         self._process = None
 
+    def _titles(self) -> list[str]:
+        if self._process is None:
+            return []
+        found = [str(self._process.pid)]
+        with contextlib.suppress(OSError):  # it ends just now
+            found += Path(f"/proc/{found[0]}/task/{found[0]}/children").read_text().split()
+        titles = []
+        for process in found:
+            with contextlib.suppress(OSError):
+                titles.append(Path(f"/proc/{process}/cmdline").read_text().strip("\0 "))
+        return titles
+
     async def _answers(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self.base / "error.log").read_text()[-2000:]
@@ -229,7 +264,8 @@ class ContainerBench(Bench):
         self.ref = RouterRef(RouterKind.SERVICE, service="router")
         self.engine = DockerEngine()
         self.asked = 0
-        self.router = NginxRouter(self.directory, self.ref, self.name, self._engine)
+        self.router = Router(self.directory, self.ref, self.name, self._engine)
+        self.router.titles = self._titles
         self.project = self.name
         self.listen = "80"
         self._hosts: list[str] = []
@@ -240,7 +276,7 @@ class ContainerBench(Bench):
 
     def http(self, body: str, main: str = "") -> str:
         return (
-            f"user nginx;\nworker_processes 2;\nerror_log /dev/stderr info;\npid /run/nginx.pid;\n{main}"
+            f"user nginx;\nworker_processes {WORKERS};\nerror_log /dev/stderr info;\npid /run/nginx.pid;\n{main}"
             f"events {{ worker_connections 4096; }}\n\nhttp {{\n    access_log off;\n"
             f"    keepalive_min_timeout 60s;\n{body}}}\n"
         )
@@ -283,6 +319,10 @@ class ContainerBench(Bench):
     async def stop(self) -> None:
         docker("kill", self.name, check=False)
         docker("wait", self.name, check=False)
+
+    def _titles(self) -> list[str]:
+        shown = docker("top", self.name, "-eo", "args", check=False)
+        return [line.strip() for line in shown.splitlines()[1:]]
 
     async def close(self) -> None:
         docker("rm", "-f", "-v", self.name, check=False)

@@ -96,7 +96,7 @@ def move(stack: Stack, words: list[str], *, sockets: int = SOCKETS, release: str
             ends.append(time.monotonic())
         if line.startswith("[done] Move traffic"):
             link = (stack.root / ".nself/router/current").lstat()
-            moves.append(link.st_ctime - time.time() + time.monotonic())
+            moves.append(time.monotonic() - (time.time() - link.st_ctime))
 
     mix = long_mix(sockets=sockets)
     with HealthWatch(stack) as watch, LoadProcess(mix, stack.url) as load:

@@ -23,6 +23,7 @@ from tests.real.stack import ROOT, Stack, docker, wait_for
 pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 DEPLOYS = 4
+WORKERS = 2
 RATE = 300.0
 LAG_S = 20.0
 """So far may the load be behind its rate when it is stopped: a machine that stood still is caught up with later."""
@@ -163,7 +164,7 @@ def test_init_takes_a_running_site_over(site: tuple[Stack, HostNginx]) -> None:
 def test_deploys_through_the_machines_nginx(site: tuple[Stack, HostNginx]) -> None:
     stack, nginx = site
     assert stack.release_served() == "first"
-    before = nginx.workers()
+    before = wait_for(lambda: len(found := nginx.workers()) == WORKERS and found, "the workers of before are gone")
     soaked = deploys_under_load(stack, DEPLOYS, LoadMix.standard(RATE, limits=limits_for(DEPLOYS, RATE)), *QUICK)
     show(f"{DEPLOYS} deploys, nginx 1.22.1 on the host", soaked)
     assert not soaked.faults, "\n".join([*soaked.faults[:20], soaked.report.table()])

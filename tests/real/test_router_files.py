@@ -87,9 +87,10 @@ async def _adopt(bench: Bench) -> None:
             await until(lambda: _each_more(answers, before), "everybody has asked the new workers")
 
             await bench.to(Split.all_to(Slot.BLUE))
-            await until(lambda: bench.is_in_flight(Slot.PLAIN, 0), "plain is drained")
-            served = plain.served
-            assert {(await ask(bench.address)).text[:4] for _ in range(20)} == {"blue"}
+            for _ in range(2):  # as a drain does: a worker may have decided about a request and not counted it yet
+                await until(lambda: bench.is_in_flight(Slot.PLAIN, 0), "plain is drained")
+                served = plain.served
+                assert {(await ask(bench.address)).text[:4] for _ in range(20)} == {"blue"}
             assert plain.served == served
             done.set()
         await until(lambda: _no_old_workers(bench), "the old worker ends with its WebSocket")

@@ -73,9 +73,10 @@ async def test_flips_under_load_lose_nothing(live: Live) -> None:
         for turn in range(24):
             slot, other = (Slot.GREEN, live.blue) if turn % 2 == 0 else (Slot.BLUE, live.green)
             await live.to(Split.all_to(slot))
-            await until(lambda: live.bench.is_in_flight(slot.other, 0), "nothing is in flight")  # noqa: B023
-            before, so_far = other.served, answers
-            await until(lambda: _is(answers > so_far + 20), "some more answers")  # noqa: B023
+            for _ in range(2):  # as a drain does: a worker may have decided about a request and not counted it yet
+                await until(lambda: live.bench.is_in_flight(slot.other, 0), "nothing is in flight")  # noqa: B023
+                before, so_far = other.served, answers
+                await until(lambda: _is(answers > so_far + 20), "some more answers")  # noqa: B023
             assert other.served == before
         done.set()
 
