@@ -11,13 +11,14 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import pytest
 
 from nself_deploy.adapters.docker_engine import DockerEngine
 from nself_deploy.adapters.nginx import NginxRouter
+from nself_deploy.adapters.nginx_workers import Worker
 from nself_deploy.core.model import HostRouter, Protocol, Route, RouterKind, RouterRef, Slot, Split
 from nself_deploy.core.nginx_edit import EditPlan, Services, Sources, find_routes, plan_edit
 from nself_deploy.core.routing import TreeSpec, Upstream
@@ -36,28 +37,6 @@ PATIENCE = {
 """Limits of the adapter (seconds) while a bench is there: it lives in one process with the services and the clients, so
 whatever stops that for a while would be taken for an nginx that doesn't answer."""
 
-WORKERS = 2
-
-
-class Router(NginxRouter):
-    """One whose files are installed when no worker of before takes requests any more.
-
-    nginx's master starts new workers and tells the ones of before a moment later, on a busy machine some time later.
-    """
-
-    titles: Callable[[], list[str]]
-    """What the processes of nginx call themselves; none while it doesn't run."""
-
-    async def install(self, spec: TreeSpec) -> str:
-        """Install, and wait for the master."""
-        tree = await super().install(spec)
-        await until(self._only_new, "the workers of before were told to end")
-        return tree
-
-    async def _only_new(self) -> bool:
-        titles = await asyncio.to_thread(self.titles)
-        return not titles or titles.count("nginx: worker process") == WORKERS
-
 
 class Bench(abc.ABC):
     """A project's directory and an nginx in front of it."""
@@ -75,7 +54,7 @@ class Bench(abc.ABC):
         self.directory = self.base / ".nself" / "router"
         self.directory.mkdir(parents=True)
         self.conf = self.base / "nginx.conf"
-        self.router: Router
+        self.router: NginxRouter
         self.address = ("", 0)
         self.services = Services({})
         self._limits = pytest.MonkeyPatch()
@@ -144,6 +123,16 @@ class Bench(abc.ABC):
     async def stop(self) -> None:
         """Stop it, and wait until it is gone."""
 
+    async def workers(self) -> tuple[Worker, ...]:
+        """Its worker processes."""
+        control = self.router._control
+        assert await control.find()
+        return await control.workers()
+
+    @abc.abstractmethod
+    def signal(self, worker: int, name: str) -> None:
+        """Send it a signal ("STOP", "CONT")."""
+
     async def close(self) -> None:
         await self.stop()
         self.forget()
@@ -171,8 +160,7 @@ class HostBench(Bench):
         self.host = "127.0.0.1"
         host = HostRouter(str(self.conf), self.bin, str(self.base))
         self.ref = RouterRef(RouterKind.HOST, host=host, probe_port=free_port())
-        self.router = Router(self.directory, self.ref, project)
-        self.router.titles = self._titles
+        self.router = NginxRouter(self.directory, self.ref, project)
         self._process: subprocess.Popen[bytes] | None = None
 
     def http(self, body: str, main: str = "") -> str:
@@ -181,7 +169,7 @@ class HostBench(Bench):
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         return (
-            f"worker_processes {WORKERS};\nerror_log {self.base}/error.log info;\npid {self.base}/nginx.pid;\n{main}"
+            f"worker_processes 2;\nerror_log {self.base}/error.log info;\npid {self.base}/nginx.pid;\n{main}"
             f"events {{ worker_connections 4096; }}\n\nhttp {{\n    access_log {self.base}/user.log;\n{temps}{body}}}\n"
         )
 
@@ -226,17 +214,8 @@ class HostBench(Bench):
         await asyncio.to_thread(self._process.wait, 2 * LIMIT_S)
         self._process = None
 
-    def _titles(self) -> list[str]:
-        if self._process is None:
-            return []
-        found = [str(self._process.pid)]
-        with contextlib.suppress(OSError):  # it ends just now
-            found += Path(f"/proc/{found[0]}/task/{found[0]}/children").read_text().split()
-        titles = []
-        for process in found:
-            with contextlib.suppress(OSError):
-                titles.append(Path(f"/proc/{process}/cmdline").read_text().strip("\0 "))
-        return titles
+    def signal(self, worker: int, name: str) -> None:
+        os.kill(worker, signal.Signals[f"SIG{name}"])
 
     async def _answers(self) -> bool:
         assert self._process is not None
@@ -264,8 +243,7 @@ class ContainerBench(Bench):
         self.ref = RouterRef(RouterKind.SERVICE, service="router")
         self.engine = DockerEngine()
         self.asked = 0
-        self.router = Router(self.directory, self.ref, self.name, self._engine)
-        self.router.titles = self._titles
+        self.router = NginxRouter(self.directory, self.ref, self.name, self._engine)
         self.project = self.name
         self.listen = "80"
         self._hosts: list[str] = []
@@ -276,7 +254,7 @@ class ContainerBench(Bench):
 
     def http(self, body: str, main: str = "") -> str:
         return (
-            f"user nginx;\nworker_processes {WORKERS};\nerror_log /dev/stderr info;\npid /run/nginx.pid;\n{main}"
+            f"user nginx;\nworker_processes 2;\nerror_log /dev/stderr info;\npid /run/nginx.pid;\n{main}"
             f"events {{ worker_connections 4096; }}\n\nhttp {{\n    access_log off;\n"
             f"    keepalive_min_timeout 60s;\n{body}}}\n"
         )
@@ -320,9 +298,8 @@ class ContainerBench(Bench):
         docker("kill", self.name, check=False)
         docker("wait", self.name, check=False)
 
-    def _titles(self) -> list[str]:
-        shown = docker("top", self.name, "-eo", "args", check=False)
-        return [line.strip() for line in shown.splitlines()[1:]]
+    def signal(self, worker: int, name: str) -> None:
+        docker("exec", self.name, "kill", f"-{name}", str(worker))
 
     async def close(self) -> None:
         docker("rm", "-f", "-v", self.name, check=False)
