@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import json
 import os
@@ -11,7 +10,6 @@ import secrets
 import signal
 import stat
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from nself_deploy.core.extension_reader import read_extension
 from nself_deploy.core.model import Role
 from nself_deploy.core.project import WARNINGS_KEY, build_project
 from nself_deploy.errors import ConfigError, EngineError, Exit, ImageError, NselfError
+from tests.real.things import events
 
 PROJECTS = Path(__file__).parents[1] / "projects"
 MANY = PROJECTS / "many"
@@ -310,33 +309,17 @@ async def test_down_gives_each_container_its_own_grace(tmp_path: Path, name: str
     program.write_text(f'#!/bin/sh\necho "$*" >> {said}\nexec {_which("docker")} "$@"\n')
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     compose = DockerCompose(str(program))
-    with _events(name) as events:
+    with events(name) as told_of:
         await compose.up(name, [_slot(tmp_path, name, _waits(":"))], ["blue-web-1"])
-        assert next(events).startswith("start "), "nothing is missed from here on"
+        assert next(told_of).startswith("start "), "nothing is missed from here on"
         made, grace = docker("inspect", f"{name}-web", "--format", "{{slice .Id 0 12}} {{.Config.StopTimeout}}").split()
         await compose.down(name)
-        ending = list(itertools.takewhile(lambda event: not event.startswith("destroy "), events))
+        ending = list(itertools.takewhile(lambda event: not event.startswith("destroy "), told_of))
 
     assert grace == "1", "stop_grace_period is 1 s, the engine's default would be 10 s"
     assert [words for words in said.read_text().splitlines() if words.startswith("stop")] == [f"stop {made}"]
     told, *_, killed = (int(event.partition(" ")[2]) for event in ending)
     assert (killed - told) / 1e9 > 0.8
-
-
-@contextlib.contextmanager
-def _events(name: str) -> Iterator[Iterator[str]]:
-    """What happens to containers, as it comes: of what is over, a busy engine remembers no more than some seconds."""
-    now = time.time()
-    span = ("--since", f"{now:.6f}", "--until", f"{now + 600:.0f}")
-    mine = ("type=container", f"label=com.docker.compose.project={name}", "event=start", "event=kill", "event=destroy")
-    filters = (word for condition in mine for word in ("--filter", condition))
-    words = ["docker", "events", *span, *filters, "--format", "{{.Action}} {{.TimeNano}}"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield iter(process.stdout)
-        finally:
-            process.kill()
 
 
 async def test_what_takes_too_long_is_stopped_with_all_it_started(tmp_path: Path) -> None:
