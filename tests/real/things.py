@@ -29,7 +29,7 @@ def docker(*words: str, check: bool = True) -> str:
 
 @contextlib.contextmanager
 def events(project: str) -> Iterator[Iterator[str]]:
-    """What happens to a Compose project's containers, as it comes: a busy engine remembers no more than some seconds."""
+    """What happens to a Compose project's containers, as it comes: a busy engine remembers some seconds only."""
     now = time.time()
     span = ("--since", f"{now:.6f}", "--until", f"{now + 600:.0f}")
     ours = f"label=com.docker.compose.project={project}"
