@@ -25,6 +25,8 @@ PATIENT = "latency: {warmup: 1h}, max_soak: 30m"
 WORD = "only-testers-know-this"
 CANARY = [*people.QUICK, "--strategy", "canary", "--steps", "50,100", "--error-threshold", "5", "--bake", "3s"]
 """Half of the clients, and an objective that is proved within seconds."""
+UNPROVED = ("--error-threshold", "0.1")
+"""One that needs minutes to be proved: however late a person comes, the proof is missing."""
 
 
 def users(path: str = "/whoami") -> LoadMix:
@@ -99,7 +101,7 @@ def test_what_was_decided_is_decided_again_from_its_record(shop: Stack) -> None:
     print(run)
 
     assert replay["identical"] and run["whole"] and run["run"] == release["id"]
-    assert run["requests"] > 100 and run["decisions"] > 20
+    assert run["requests"] > 100 and run["decisions"] > 5
 
     record = shop.root / ".nself" / "canary" / release["id"]
     kept = record.read_bytes()
@@ -162,7 +164,7 @@ def test_without_users_it_waits_for_a_person(shop: Stack) -> None:
 
 def test_it_is_led_from_another_terminal(shop: Stack) -> None:
     with LoadProcess(users(), shop.url) as load:
-        process = begun(shop, "paused", "--soak", "10m")
+        process = begun(shop, "paused", "--soak", "10m", *UNPROVED)
         answer = shop.nself("pause", "--json").json
         assert answer["steps"][0]["detail"].startswith("paused by ") and "at 50 %" in answer["steps"][0]["detail"]
         status, document, err = ended(process)
