@@ -116,7 +116,7 @@ def test_what_was_decided_is_decided_again_from_its_record(shop: Stack) -> None:
 def test_a_canary_that_fails_a_fifth_of_the_requests_is_taken_back(shop: Stack) -> None:
     before = shop.release_served()
     with LoadProcess(users(), shop.url) as load:
-        outcome = shop.deploy("flaky", *CANARY, "--soak", "60s", check=False, SHOP_VARIANT="flaky")
+        outcome = shop.deploy("flaky", *CANARY, "--soak", "10m", check=False, SHOP_VARIANT="flaky")
         report = load.stop()
     document = outcome.json
     print(report.result_line(), outcome.err)
@@ -124,7 +124,7 @@ def test_a_canary_that_fails_a_fifth_of_the_requests_is_taken_back(shop: Stack) 
     assert outcome.status == 5, outcome.text
     assert (document["verdict"], document["final_percent"], document["rolled_back"]) == ("fail", 0, True)
     assert "clients were hit" in document["error"] and "candidate: " in outcome.err
-    assert named(document, "Judge")["status"] == "unhealthy" and named(document, "Judge")["seconds"] < 60
+    assert named(document, "Judge")["status"] == "unhealthy" and named(document, "Judge")["seconds"] < 600
     assert "answered in its place" in document["error"]
     assert report.failed == 0, "the live slot answers what fails on the candidate"
     assert shop.release_served() == before
