@@ -74,6 +74,8 @@ class OwnEngine:
 
     def start(self) -> None:
         """Start the daemon, and wait until it answers."""
+        for left in ("docker.pid", "exec/containerd/containerd.pid"):  # of a killed one: the id may be another's by now
+            (self._directory / left).unlink(missing_ok=True)
         with (self._directory / "dockerd.log").open("ab") as log:
             self._daemon = subprocess.Popen(
                 ["nsenter", f"--net={self.network}", *self._argv()],

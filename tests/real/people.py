@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -25,7 +26,7 @@ RATE = 40.0
 
 
 def shop(prefix: str) -> Stack:
-    """A copy of the shop whose healthchecks have the patience that a busy machine needs.
+    """A copy of the shop that has the patience that a busy machine needs: its healthchecks, and who asks its stores.
 
     Each check is a process of its own, and several shops run at once: what is healthy is asked less often.
     """
@@ -41,6 +42,15 @@ def shop(prefix: str) -> Stack:
         assert hasty in text
         text = text.replace(hasty, patient)
     compose.write_text(text)
+    stores = stack.root / "api/stores.py"
+    text = stores.read_text()
+    for hasty, patient in (
+        ("CONNECT_SECONDS = 2.0", "CONNECT_SECONDS = 25.0"),
+        ("ANSWER_SECONDS = 3.0", "ANSWER_SECONDS = 25.0"),  # twice that is less than nginx waits for an answer
+    ):
+        assert hasty in text
+        text = text.replace(hasty, patient)
+    stores.write_text(text)
     nginx = stack.root / "nginx/nginx.conf"
     # Connections of before `init` are cut this long after its reload: here that is after the first deploy in any case.
     nginx.write_text(nginx.read_text().replace("worker_shutdown_timeout 60s;", "worker_shutdown_timeout 600s;"))
@@ -66,7 +76,7 @@ def unhurried(stack: Stack) -> Stack:
 def site(compose: str = "compose.yaml") -> Stack:
     """A fresh copy of the site with one of its Compose files."""
     base = Path(tempfile.mkdtemp(prefix="nself-stack-"))
-    name = f"site{secrets.token_hex(3)}"
+    name = f"site{secrets.token_hex(4)}"
     root = base / name
     shutil.copytree(ROOT / "tests/projects/site", root)
     os.chmod(base, 0o755)
@@ -130,8 +140,8 @@ def worker(stack: Stack) -> dict[str, Any]:
     """The worker's own record, once exactly one worker beats."""
 
     def one() -> dict[str, Any] | None:
-        status, _, _ = stack.get("/api/worker")
-        record: dict[str, Any] = stack.get_json("/api/worker") if status == 200 else {}
+        status, _, body = stack.get("/api/worker")
+        record: dict[str, Any] = json.loads(body) if status == 200 else {}
         return record if len(record.get("running", ())) == 1 else None
 
     found: dict[str, Any] = wait_for(one, "exactly one worker")

@@ -18,6 +18,7 @@ import pytest
 
 from nself_deploy.adapters.docker_engine import DockerEngine
 from nself_deploy.adapters.nginx import NginxRouter
+from nself_deploy.adapters.nginx_workers import Worker
 from nself_deploy.core.model import HostRouter, Protocol, Route, RouterKind, RouterRef, Slot, Split
 from nself_deploy.core.nginx_edit import EditPlan, Services, Sources, find_routes, plan_edit
 from nself_deploy.core.routing import TreeSpec, Upstream
@@ -122,6 +123,16 @@ class Bench(abc.ABC):
     async def stop(self) -> None:
         """Stop it, and wait until it is gone."""
 
+    async def workers(self) -> tuple[Worker, ...]:
+        """Its worker processes."""
+        control = self.router._control
+        assert await control.find()
+        return await control.workers()
+
+    @abc.abstractmethod
+    def signal(self, worker: int, name: str) -> None:
+        """Send it a signal ("STOP", "CONT")."""
+
     async def close(self) -> None:
         await self.stop()
         self.forget()
@@ -203,6 +214,9 @@ class HostBench(Bench):
         await asyncio.to_thread(self._process.wait, 2 * LIMIT_S)
         self._process = None
 
+    def signal(self, worker: int, name: str) -> None:
+        os.kill(worker, signal.Signals[f"SIG{name}"])
+
     async def _answers(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self.base / "error.log").read_text()[-2000:]
@@ -283,6 +297,9 @@ class ContainerBench(Bench):
     async def stop(self) -> None:
         docker("kill", self.name, check=False)
         docker("wait", self.name, check=False)
+
+    def signal(self, worker: int, name: str) -> None:
+        docker("exec", self.name, "kill", f"-{name}", str(worker))
 
     async def close(self) -> None:
         docker("rm", "-f", "-v", self.name, check=False)

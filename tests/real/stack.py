@@ -230,7 +230,7 @@ def copy_of(example: str, *, prefix: str = "t") -> Stack:
     """A fresh copy of an example, or of a project of the tests, under a name of its own."""
     source = next(p for p in (ROOT / "examples" / example, ROOT / "tests" / "projects" / example) if p.is_dir())
     base = Path(tempfile.mkdtemp(prefix="nself-stack-"))
-    name = f"{prefix}{secrets.token_hex(3)}"
+    name = f"{prefix}{secrets.token_hex(4)}"
     root = base / name
     shutil.copytree(source, root)
     os.chmod(base, 0o755)

@@ -65,6 +65,7 @@ def story() -> Iterator[Story]:
         for release, variant in (("1", "good"), ("2", "good"), ("3", "good"), ("4", "unhealthy")):
             stack.compose("build", "-q", SHOP_RELEASE=release, SHOP_VARIANT=variant)
         stack.compose("up", "-d", "--wait", "web", "api", "worker", "router", "db", "cache")
+        wait_for(lambda: stack.get("/")[0] == 200, "the router, which has no healthcheck")
         yield tell(stack)
     finally:
         stack.remove()
@@ -229,6 +230,7 @@ def test_what_people_type_between_init_and_the_first_deploy() -> None:
     stack = site()
     with removed_at_the_end(stack):
         stack.compose("up", "-d", "--build", RELEASE="1")
+        wait_for(lambda: served_by(stack) == f"{stack.name}/web/1", "an nginx that can load other files")
         stack.nself("init", "--yes", RELEASE="1")
         stack.compose("restart", "router", RELEASE="1")
         wait_for(lambda: served_by(stack) == f"{stack.name}/web/1", "a router with copies of our files")

@@ -9,7 +9,7 @@ import pytest
 from tests.load import Kind, LoadMix, LoadProcess, Stream
 from tests.load.drive import drive
 from tests.load.mix import Limits
-from tests.real.people import QUICK
+from tests.real.people import SHORT
 from tests.real.scene import edit
 from tests.real.stack import Stack, copy_of
 
@@ -31,7 +31,7 @@ def datasette() -> Iterator[Stack]:
     edit(stack, "stop_grace_period: 15s", f"stop_grace_period: 15s\n    {probe}", "docker-compose.yml")
     try:
         stack.nself("init", "--yes")
-        stack.nself(*QUICK, timeout_s=500, DATASETTE_VERSION=OLD)
+        stack.nself(*SHORT, timeout_s=500, DATASETTE_VERSION=OLD)
         yield stack
     finally:
         stack.remove()
@@ -73,15 +73,15 @@ def test_from_one_release_of_datasette_to_the_next_and_back_without_a_failed_req
     assert version(datasette) == OLD
     rows = datasette.get_json(ROWS)
     with LoadProcess(readers(), datasette.url) as load:
-        load.wait_requests(30)
-        there = drive(datasette, load, QUICK, DATASETTE_VERSION=NEW)
+        load.wait_requests(30, 600)
+        there = drive(datasette, load, SHORT, DATASETTE_VERSION=NEW)
         assert there.status == 0, there
         assert version(datasette) == NEW
-        load.wait_requests(30)
-        back = drive(datasette, load, ["rollback", *QUICK], DATASETTE_VERSION=NEW)
+        load.wait_requests(30, 600)
+        back = drive(datasette, load, ["rollback", *SHORT], DATASETTE_VERSION=NEW)
         assert back.status == 0, back
         assert version(datasette) == OLD
-        load.wait_requests(30)
+        load.wait_requests(30, 600)
         report = load.stop()
 
     assert report.failed == 0, report.table()

@@ -148,7 +148,8 @@ def test_a_router_is_down_only_while_it_is_down(stack: Stack, commands: Sequence
         load.wait_requests(int(RATE), 600)
         report = load.stop()
     failed = [a for a in report.records if a.outcome != "ok"]
-    outside = [a for a in failed if not report.moment("down") <= a.start <= report.moment("back")]
+    # What was sent before and not yet answered may be lost with it, however late an answer is.
+    outside = [a for a in failed if a.end < report.moment("down") or a.start > report.moment("back")]
     assert outside == [], told(report)
     assert set(report.per_release) <= {release, ""}, told(report)
     assert report.releases_between("back") == {release: sum(report.releases_between("back").values())}

@@ -72,6 +72,7 @@ def two() -> Iterator[tuple[Stack, Stack]]:
     left, right = site(), site()
     with removed_at_the_end(left, right):
         left.compose("up", "-d", "--build", "--wait", RELEASE="1")
+        wait_for(lambda: left.get("/")[0] == 200, "an nginx that can load other files")
         left.nself("init", "--yes", RELEASE="1")
         right.nself("init", "--yes", RELEASE="1")
         right.nself(*SHORT, RELEASE="1")
@@ -312,6 +313,7 @@ def test_an_override_of_the_users_own_goes_on_being_read() -> None:
     with removed_at_the_end(stack):
         (stack.root / "compose.override.yml").write_text(OVERRIDE)
         stack.compose("up", "-d", "--build", "--wait", RELEASE="1")
+        wait_for(lambda: stack.get("/")[0] == 200, "an nginx that can load other files")
         stack.nself("init", "--yes", RELEASE="1")
         assert (stack.root / "compose.override.yml").read_text() == OVERRIDE
         env = (stack.root / ".env").read_text()

@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 from nself_deploy.adapters.docker_engine import DockerEngine
@@ -25,6 +25,23 @@ def docker(*words: str, check: bool = True) -> str:
     )
     assert not check or done.returncode == 0, f"docker {' '.join(words)}: {done.stderr}"
     return done.stdout.strip()
+
+
+@contextlib.contextmanager
+def events(project: str) -> Iterator[Iterator[str]]:
+    """What happens to a Compose project's containers, as it comes: a busy engine remembers some seconds only."""
+    now = time.time()
+    span = ("--since", f"{now:.6f}", "--until", f"{now + 600:.0f}")
+    ours = f"label=com.docker.compose.project={project}"
+    mine = ("type=container", ours, "event=start", "event=kill", "event=destroy")
+    filters = (word for condition in mine for word in ("--filter", condition))
+    words = ["docker", "events", *span, *filters, "--format", "{{.Action}} {{.TimeNano}}"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield iter(process.stdout)
+        finally:
+            process.kill()
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str, limit_s: float = 120.0) -> None:

@@ -271,10 +271,11 @@ async def a_probe_says_who_answers(bed: RouterBed) -> None:
     assert (await bed.router.probe(bed.route, Slot.BLUE, Probe(timeout_s=LONG_S))).ok
     assert not (await bed.router.probe(bed.route, Slot.GREEN, Probe(timeout_s=LONG_S))).ok
     for _ in range(100):
-        if await bed.router.in_flight(Slot.BLUE) == 0:
+        if await bed.router.in_flight(Slot.BLUE) == 0:  # a second look may count this question, until it is closed
             break
         await asyncio.sleep(0.5)
-    assert await bed.router.in_flight(Slot.BLUE) == 0
+    else:
+        pytest.fail("a request that was answered stays in flight")
 
 
 async def a_split_survives_nginx(bed: RouterBed) -> None:

@@ -230,7 +230,9 @@ class NginxRouter:
 
     async def old_workers(self) -> int:
         """Worker processes of an earlier configuration that still finish requests."""
-        return await self._control.old_workers() if await self._control.find() else 0
+        from nself_deploy.adapters.nginx_workers import finishing
+
+        return await finishing(self._control) if await self._control.find() else 0
 
     async def probe(self, route: Route, slot: Slot, probe: Probe) -> ProbeAnswer:
         """One GET to a slot's service, sent by nginx itself over the route's upstream."""
@@ -250,7 +252,9 @@ class NginxRouter:
         return ProbeAnswer(low <= answer.status <= high, answer.status, words, answer.seconds)
 
     async def _load(self, tree: str, version: str) -> None:
-        """Have the running nginx check and load the files, until it answers with them."""
+        """Have the running nginx check and load the files, until whoever connects is answered with them."""
+        from nself_deploy.adapters.nginx_workers import finished, replaced
+
         if not self._control.mounted:
             files = {f"{version}/{name}": text.encode() for name, text in self._store.tree_files().items()}
             copies, links = _split_copy(self._store.split() or Split.all_to(Slot.BLUE))
@@ -266,8 +270,9 @@ class NginxRouter:
         loaded = await self._learn()
         if loaded == tree:
             return
+        before = await self._control.workers()
         await self._control.reload()
-        if not await self._answers(tree, LOAD_S):
+        if not (await self._answers(tree, LOAD_S) and await replaced(self._control, before, LOAD_S)):
             raise RouterError(
                 f"nginx accepted the new files but did not load them within {LOAD_S:g} s; it keeps the old ones.",
                 f"Look into its error log, and whether port {self._port} of the probe server is free and "
@@ -278,7 +283,7 @@ class NginxRouter:
         await self._refuse_unreadable()
         if not loaded:
             # Workers from before know nothing of slots: what they still serve is not counted.
-            await self._without_old_workers(_OLD_WORKERS_S)
+            await finished(self._control, _OLD_WORKERS_S)
 
     async def _restore(self, before: str, refused: str) -> None:
         """Back to the files from before; nginx loads them again in case it did load the refused ones."""
@@ -299,11 +304,6 @@ class NginxRouter:
             steady = steady + 1 if await self._loaded_tree() == tree else 0
             await asyncio.sleep(_ASK_EVERY_S)
         return True
-
-    async def _without_old_workers(self, timeout_s: float) -> None:
-        end = time.monotonic() + timeout_s
-        while await self._control.old_workers() and time.monotonic() < end:
-            await asyncio.sleep(_POLL_S)
 
     async def _refuse_old_version(self) -> None:
         from nself_deploy.core.nginx_names import MIN_VERSION

@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nself_deploy.adapters.nginx_control import Build, parse_build
+from nself_deploy.adapters.nginx_workers import Worker, parse_workers
 from nself_deploy.core.model import ROUTER_DIR_IN_CONTAINER, Container
 from nself_deploy.errors import ConfigError, RouterError
 
 if TYPE_CHECKING:
     from nself_deploy.app.ports import Engine
 
-_TITLES = 'for f in /proc/[0-9]*/cmdline; do tr "\\000" " " <"$f" 2>/dev/null; echo; done'
+_PROCESSES = (
+    'for d in /proc/[0-9]*; do read -r s <"$d/stat" && printf "%s => " "$s" && tr "\\000" " " <"$d/cmdline"; echo; done'
+    " 2>/dev/null"
+)
 _RELINK = (
     'cd "$1" && { [ ! -d "$4" ] || [ -e "$3" ] || mv -T "$4" "$3"; } && rm -rf "$4"'
     ' && ln -sfn "$3" ".$2.next" && mv -T ".$2.next" "$2"'
@@ -107,14 +111,15 @@ class ContainerControl:
         if status:
             raise RouterError(f"nginx -s reload failed in {self._name}: {words}", "Restart the router's container.")
 
-    async def old_workers(self) -> int:
-        """Workers of an earlier configuration that still finish requests."""
-        status, words = await self._exec(["sh", "-c", _TITLES])
+    async def workers(self) -> tuple[Worker, ...]:
+        """Its worker processes; none when it doesn't run."""
+        status, words = await self._exec(["sh", "-c", _PROCESSES])
         if status:
             raise RouterError(
                 f"the processes of {self._name} can't be listed: {words}", "Restart the router's container."
             )
-        return words.count("worker process is shutting down")
+        lines = (line.partition(" => ") for line in words.splitlines())
+        return parse_workers((stat, title) for stat, _, title in lines)
 
     async def reopen(self) -> None:
         """`nginx -s reopen` in the container."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
+
+if TYPE_CHECKING:
+    from nself_deploy.adapters.nginx_workers import Worker
 
 
 class Build(msgspec.Struct, frozen=True):
@@ -53,8 +56,8 @@ class Control(Protocol):
     async def remove_copy(self, name: str) -> None:
         """Take a copied file away again, when it doesn't read our directory itself."""
 
-    async def old_workers(self) -> int:
-        """Workers of an earlier configuration that still finish requests."""
+    async def workers(self) -> tuple[Worker, ...]:
+        """Its worker processes; none when it doesn't run."""
 
     async def copy_files(self, files: dict[str, bytes], links: dict[str, str]) -> None:
         """Put copies where it reads, when it doesn't read our directory itself. Paths are relative to our directory."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 from nself_deploy.adapters.nginx_control import Build, parse_build
+from nself_deploy.adapters.nginx_workers import Worker, parse_workers
 from nself_deploy.core.model import HostRouter
 from nself_deploy.errors import ConfigError, RouterError
 
@@ -91,12 +92,10 @@ class HostControl:
     async def remove_copy(self, name: str) -> None:
         """It reads our directory itself."""
 
-    async def old_workers(self) -> int:
-        """Workers of an earlier configuration that still finish requests."""
+    async def workers(self) -> tuple[Worker, ...]:
+        """Its worker processes; none when it doesn't run."""
         master = await self._master()
-        if master is None:
-            return 0
-        return _old_workers(master)
+        return () if master is None else tuple(w for w in parse_workers(_processes()) if w.master == master)
 
     async def copy_files(self, files: dict[str, bytes], links: dict[str, str]) -> None:
         """It reads our directory itself."""
@@ -147,18 +146,14 @@ class HostControl:
         return process.returncode or 0, output.decode("utf-8", "replace")[:_OUTPUT_LIMIT].strip()
 
 
-def _is_old_worker(path: Path, master: int) -> bool:
-    try:
-        stat = (path / "stat").read_text(encoding="utf-8", errors="replace")
-        title = (path / "cmdline").read_bytes()
-    except OSError:  # it ended meanwhile
-        return False
-    parent = re.match(r"\d+ \(.*\) \S (\d+)", stat, re.DOTALL)
-    return parent is not None and int(parent[1]) == master and b"worker process is shutting down" in title
-
-
-def _old_workers(master: int) -> int:
-    return sum(_is_old_worker(path, master) for path in Path("/proc").iterdir() if path.name.isdigit())
+def _processes() -> Iterator[tuple[str, str]]:
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            try:
+                stat, title = (path / "stat").read_bytes(), (path / "cmdline").read_bytes()
+            except OSError:  # it ended meanwhile
+                continue
+            yield stat.decode("utf-8", "replace"), title.decode("utf-8", "replace")
 
 
 def _nginx_of(pid_file: Path) -> int | None:
