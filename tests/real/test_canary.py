@@ -25,6 +25,8 @@ PATIENT = "latency: {warmup: 1h}, max_soak: 30m"
 WORD = "only-testers-know-this"
 CANARY = [*people.QUICK, "--strategy", "canary", "--steps", "50,100", "--error-threshold", "5", "--bake", "3s"]
 """Half of the clients, and an objective that is proved within seconds."""
+UNPROVED = ("--error-threshold", "0.1")
+"""One that needs minutes to be proved: however late a person comes, the proof is missing."""
 
 
 def users(path: str = "/whoami") -> LoadMix:
@@ -99,7 +101,7 @@ def test_what_was_decided_is_decided_again_from_its_record(shop: Stack) -> None:
     print(run)
 
     assert replay["identical"] and run["whole"] and run["run"] == release["id"]
-    assert run["requests"] > 100 and run["decisions"] > 20
+    assert run["requests"] > 100 and run["decisions"] > 5
 
     record = shop.root / ".nself" / "canary" / release["id"]
     kept = record.read_bytes()
@@ -114,7 +116,7 @@ def test_what_was_decided_is_decided_again_from_its_record(shop: Stack) -> None:
 def test_a_canary_that_fails_a_fifth_of_the_requests_is_taken_back(shop: Stack) -> None:
     before = shop.release_served()
     with LoadProcess(users(), shop.url) as load:
-        outcome = shop.deploy("flaky", *CANARY, "--soak", "60s", check=False, SHOP_VARIANT="flaky")
+        outcome = shop.deploy("flaky", *CANARY, "--soak", "10m", check=False, SHOP_VARIANT="flaky")
         report = load.stop()
     document = outcome.json
     print(report.result_line(), outcome.err)
@@ -122,7 +124,7 @@ def test_a_canary_that_fails_a_fifth_of_the_requests_is_taken_back(shop: Stack) 
     assert outcome.status == 5, outcome.text
     assert (document["verdict"], document["final_percent"], document["rolled_back"]) == ("fail", 0, True)
     assert "clients were hit" in document["error"] and "candidate: " in outcome.err
-    assert named(document, "Judge")["status"] == "unhealthy" and named(document, "Judge")["seconds"] < 60
+    assert named(document, "Judge")["status"] == "unhealthy" and named(document, "Judge")["seconds"] < 600
     assert "answered in its place" in document["error"]
     assert report.failed == 0, "the live slot answers what fails on the candidate"
     assert shop.release_served() == before
@@ -162,7 +164,7 @@ def test_without_users_it_waits_for_a_person(shop: Stack) -> None:
 
 def test_it_is_led_from_another_terminal(shop: Stack) -> None:
     with LoadProcess(users(), shop.url) as load:
-        process = begun(shop, "paused", "--soak", "10m")
+        process = begun(shop, "paused", "--soak", "10m", *UNPROVED)
         answer = shop.nself("pause", "--json").json
         assert answer["steps"][0]["detail"].startswith("paused by ") and "at 50 %" in answer["steps"][0]["detail"]
         status, document, err = ended(process)

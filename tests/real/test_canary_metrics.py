@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.load import LoadProcess
+from tests.load.candidates.onelog import parked_session
 from tests.real import people
 from tests.real.prometheus_parts import Exporter, Server
 from tests.real.scene import FAST, check_message, tiny
@@ -85,6 +86,12 @@ def metric(stack: Stack) -> dict[str, Any]:
     return found
 
 
+def known_good(stack: Stack) -> int:
+    """How many good values are written down: read at once, for the canary goes on meanwhile."""
+    metrics = parked_session(stack).metrics
+    return metrics.tallies[0].good if metrics else 0
+
+
 def test_nothing_is_started_while_prometheus_can_not_be_reached(stack: Stack, prometheus: Server) -> None:
     outcome = stack.nself(*CANARY, *SOAK, RELEASE="early", check=False)
 
@@ -131,7 +138,7 @@ def test_while_prometheus_is_away_it_waits_and_then_goes_on_also_after_a_kill(
     with LoadProcess(users("/"), stack.url) as load:
         process = stack.start_nself("resume", "--json")
         under_way(stack)
-        before = wait_for(lambda: metric(stack).get("good"), "a good value that is written down")
+        before = wait_for(lambda: known_good(stack), "a good value that is written down")
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert metric(stack)["good"] >= before

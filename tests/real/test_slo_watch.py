@@ -146,7 +146,7 @@ def test_a_release_that_fails_later_is_rolled_back_with_reason_and_evidence(site
 
 def test_what_had_just_begun_to_burn_is_left_alone(site: Site) -> None:
     with site.users() as answers:
-        wait_for(lambda: len(answers) > 1000, "users")
+        wait_for(lambda: len(answers) > 1000, "users", timeout_s=900)
         site.bad("one", "three")
         before = len(answers)
         wait_for(lambda: len(answers) > before + 100, "users who meet errors")
@@ -176,7 +176,10 @@ def test_a_killed_watch_goes_on_where_it_was(site: Site) -> None:
     for _ in range(30):
         assert site.stack.get("/cgi-bin/work")[0] == 200
 
-    assert counted(site.stack.nself("watch", "--for", "2s", "--json").json) == before + 70
+    def all_counted() -> bool:
+        return counted(site.stack.nself("watch", "--for", "1s", "--json").json) == before + 70
+
+    wait_for(all_counted, "each of them to count once: its line is in the log after its answer")
 
 
 def test_a_bake_goes_by_the_objectives_too(new_site: Site) -> None:
