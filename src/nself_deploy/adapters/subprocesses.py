@@ -58,16 +58,7 @@ async def run(
         OutputTooLarge: it wrote more than `keep_bytes`; it is stopped.
         OSError: it can't be started.
     """
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        cwd=cwd,
-        env=dict(env),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-        preexec_fn=_ends_with_us(),  # it calls the kernel, and nothing of Python's that takes a lock
-    )
+    process = await _start(argv, cwd, env)
     lines: deque[str] = deque(maxlen=KEPT_LINES)
     errors: deque[str] = deque(maxlen=KEPT_LINES)
 
@@ -95,6 +86,28 @@ async def run(
             reader.cancel()
     whole, _ = (reader.result() for reader in readers)
     return Finished(status, whole, tuple(lines), tuple(errors))
+
+
+async def _start(argv: Sequence[str], cwd: str, env: Mapping[str, str]) -> asyncio.subprocess.Process:
+    """Start it whole or not at all: who is cancelled meanwhile ends the program with all that it started."""
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *argv,
+            cwd=cwd,
+            env=dict(env),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=_ends_with_us(),  # it calls the kernel, and nothing of Python's that takes a lock
+        )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):  # it can't be started
+            await _stop_group(await starting)
+        raise
 
 
 def _ends_with_us() -> Callable[[], None] | None:
