@@ -24,15 +24,6 @@ from tests.real.things import docker
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture(params=["host", "container"])
-async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
-    made = KINDS[request.param]()
-    try:
-        yield made
-    finally:
-        await made.close()
-
-
 @pytest.fixture
 async def copied() -> AsyncIterator[CopiedBench]:
     made = CopiedBench()

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator
 
 import pytest
 
 from nself_deploy.core.model import Probe, Slot, Split
-from tests.real.router_parts import KINDS, Bench, slots
+from tests.real.router_parts import Bench, slots
 from tests.real.router_peers import LIMIT_S, ask
 
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture(params=["host", "container"])
-async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
-    made = KINDS[request.param]()
-    try:
-        yield made
-    finally:
-        await made.close()
 
 
 async def test_fastcgi_and_uwsgi_reach_the_slot(bench: Bench) -> None:

@@ -9,19 +9,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from nself_deploy.core.model import Slot, Split
-from tests.real.router_parts import KINDS, Bench, simple, slots
+from tests.real.router_parts import Bench, simple, slots
 from tests.real.router_peers import ask, until
 
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture(params=["host", "container"])
-async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
-    made = KINDS[request.param]()
-    try:
-        yield made
-    finally:
-        await made.close()
 
 
 async def test_files_are_loaded_when_nobody_takes_requests_with_those_of_before(bench: Bench) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 
 import pytest
 
 from nself_deploy.core.model import Slot, Split
-from tests.real.router_parts import KINDS, Bench, slots
+from tests.real.router_parts import Bench, slots
 from tests.real.router_peers import Backend, Client, Reply, ask, until
 
 pytestmark = pytest.mark.real
@@ -107,15 +106,6 @@ PREFIXES = [
     "/named/",
     "/",
 ]
-
-
-@pytest.fixture(params=["host", "container"])
-async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
-    made = KINDS[request.param]()
-    try:
-        yield made
-    finally:
-        await made.close()
 
 
 async def _received(bench: Bench, backend: Backend, target: str) -> tuple[int, bytes, dict[str, str]]:
