@@ -61,9 +61,7 @@ def test_fifty_deploys_at_once_run_one_after_the_other() -> None:
         assert len(done) + len(refused) == len(ended) == 2 * EACH, [end for end in ended if end[0] not in (0, 6)]
         assert len(done) >= 2 * WAITING and refused
         assert all("is busy with 'deploy (local)'" in words and " on " in words for words in refused)
-        # Who gives it back and ends while another one looks counts as gone, and is: silence alone would prove nothing.
-        taken = [line for _, words in ended for line in words.splitlines() if "taken over" in line]
-        assert all("its process is gone" in line for line in taken), taken
+        assert not [line for _, words in ended for line in words.splitlines() if "taken over" in line]
         found = spans(stack)
         assert [state for *_, state in found] == ["done"] * (1 + len(done))
         assert all(earlier[1] < later[0] for earlier, later in itertools.pairwise(found)), found

@@ -94,15 +94,17 @@ class SimVolumes:
 
         await self._process.act(f"lock on the engine {number}: beat {count}", beat, 0.01)
 
-    async def remove(self, number: int, beat: int = 0) -> None:
-        def remove() -> None:
+    async def remove(self, number: int, beat: int = 0) -> bool:
+        def remove() -> bool:
             found = self._made.get(number)
             if not beat:
-                self._made.pop(number, None)
-            elif found is not None:
-                self._made[number] = msgspec.structs.replace(found, beats=tuple(b for b in found.beats if b[0] != beat))
+                return self._made.pop(number, None) is not None
+            if found is None or all(one != beat for one, _ in found.beats):
+                return False
+            self._made[number] = msgspec.structs.replace(found, beats=tuple(b for b in found.beats if b[0] != beat))
+            return True
 
-        await self._process.act(f"lock on the engine {number}: remove {beat or 'it'}", remove, 0.01)
+        return await self._process.act(f"lock on the engine {number}: remove {beat or 'it'}", remove, 0.01)
 
     async def now(self) -> str:
         await self._process.ask()

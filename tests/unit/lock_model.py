@@ -53,10 +53,9 @@ class Volumes:
     async def beat(self, number: int, token: str, count: int) -> None:
         await Pause()
 
-    async def remove(self, number: int, beat: int = 0) -> None:
+    async def remove(self, number: int, beat: int = 0) -> bool:
         await Pause()
-        if not beat:
-            self._engine.generations.pop(number, None)
+        return not beat and self._engine.generations.pop(number, None) is not None
 
     async def now(self) -> str:
         await Pause()

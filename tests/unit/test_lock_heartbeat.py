@@ -46,12 +46,11 @@ class Engine:
         self._ask()
         self.beats.setdefault((number, count), (token, self._time()))
 
-    async def remove(self, number: int, beat: int = 0) -> None:
+    async def remove(self, number: int, beat: int = 0) -> bool:
         self._ask()
         if beat:
-            self.beats.pop((number, beat), None)
-        else:
-            self.locks.pop(number, None)
+            return self.beats.pop((number, beat), None) is not None
+        return self.locks.pop(number, None) is not None
 
     async def now(self) -> str:
         self._ask()
@@ -201,6 +200,22 @@ async def test_a_dead_process_in_sight_is_taken_over_at_once_and_a_hanging_one_n
 
     assert engine.seconds == before and two.taken_over[0][1] == "its process is gone"
     assert list(engine.locks) == [2]
+
+
+async def test_one_who_gives_it_back_and_ends_while_another_one_looks_is_not_taken_over() -> None:
+    class Ending(Machine):
+        def is_there(self, pid: int, started: str) -> bool:
+            if 2 in self.engine.locks:
+                self.engine.locks.pop(1, None)  # given back after its last look, before it asks for the process
+            return False
+
+    engine = Engine()
+    machine = Ending(engine, "one")
+    await lock(machine).acquire("deploy")
+    two = lock(machine)
+    await two.acquire("rollback")
+
+    assert two.taken_over == () and list(engine.locks) == [2]
 
 
 async def test_what_a_hand_removed_is_made_again() -> None:

@@ -48,8 +48,8 @@ class Volumes(Protocol):
     async def beat(self, number: int, token: str, count: int) -> None:
         """Make a heartbeat."""
 
-    async def remove(self, number: int, beat: int = 0) -> None:
-        """Remove a generation, or one of its heartbeats."""
+    async def remove(self, number: int, beat: int = 0) -> bool:
+        """Remove a generation, or one of its heartbeats; whether it was still there."""
 
     async def now(self) -> str:
         """The engine's clock."""
@@ -263,14 +263,19 @@ class DockerLock:
         return judge(owner, self._here, process=False, sign=Sign(age, seen - since), patience=self.patience)
 
     async def _clear(self, dead: list[tuple[Generation, Judgement]], found: Found) -> None:
-        """We have it: take away what dead owners left."""
-        for one, _ in dead:
+        """We have it: take away what dead owners left.
+
+        One whose lock is not there any more gave it back before it ended, after we had looked.
+        """
+        taken = []
+        for one, how in dead:
             for count, _ in one.beats:
                 await self._volumes.remove(one.number, count)
-            await self._volumes.remove(one.number)
+            if await self._volumes.remove(one.number):
+                taken.append((one.owner, how.reason))
         for number, count in found.strays:
             await self._volumes.remove(number, count)
-        self.taken_over = tuple((one.owner, how.reason) for one, how in dead)
+        self.taken_over = tuple(taken)
 
     async def _again(self, held: Generation) -> None:
         """Somebody removed it: make it again, unless another one was quicker."""

@@ -55,15 +55,16 @@ class LockVolumes:
         labels = {LABEL_LOCK_NUMBER: str(number), LABEL_LOCK_TOKEN: token, LABEL_LOCK_BEAT: str(count)}
         await self._make(self._name(number, count), labels)
 
-    async def remove(self, number: int, beat: int = 0) -> None:
-        """Remove a generation, or one of its heartbeats; one that is gone is fine."""
+    async def remove(self, number: int, beat: int = 0) -> bool:
+        """Remove a generation, or one of its heartbeats; whether it was still there. One that is gone is fine."""
         name = self._name(number, beat)
 
-        async def delete(docker: aiodocker.Docker) -> None:
+        async def delete(docker: aiodocker.Docker) -> bool:
             volume = await docker.volumes.get(name)  # type: ignore[no-untyped-call]
             await volume.delete()
+            return True
 
-        await self._client.run_or_none(f"remove volume {name!r}", delete)
+        return bool(await self._client.run_or_none(f"remove volume {name!r}", delete))
 
     async def now(self) -> str:
         """The engine's clock, RFC 3339."""
