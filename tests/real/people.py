@@ -37,7 +37,7 @@ def shop(prefix: str) -> Stack:
         ("timeout: 2s", "timeout: 20s"),
         ("timeout: 3s", "timeout: 20s"),
         ("retries: 5", "retries: 30"),
-        ("interval: 1s", "interval: 10s\n      start_interval: 300ms"),
+        ("interval: 1s", "interval: 20s\n      start_interval: 300ms"),
     ):
         assert hasty in text
         text = text.replace(hasty, patient)

@@ -24,7 +24,7 @@ def datasette() -> Iterator[Stack]:
     stack = copy_of("datasette", prefix="ds")
     stack.env["DATASETTE_PORT"] = f"127.0.0.1:{stack.port}"
     # The patience that a busy machine needs, as in `people.shop`.
-    edit(stack, "interval: 1s", "interval: 10s\n      start_interval: 300ms", "docker-compose.yml")
+    edit(stack, "interval: 1s", "interval: 20s\n      start_interval: 300ms", "docker-compose.yml")
     edit(stack, "timeout: 3s", "timeout: 20s", "docker-compose.yml")
     edit(stack, "retries: 5", "retries: 30", "docker-compose.yml")
     probe = "x-nself-deploy: {probe: {timeout: 1m}}"

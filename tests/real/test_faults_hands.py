@@ -150,7 +150,7 @@ FLAPPING = (
     'test: ["CMD-SHELL", "n=$$(cat /n 2>/dev/null || echo 0); echo $$((n + 1)) >/n; [ $$((n / 2 % 2)) = 0 ]"], '
     "interval: 1s, retries: 1, start_period: 2s"
 )
-STEADY = 'test: ["CMD", "wget", "-qO-", "http://127.0.0.1:8000/"], interval: 5s, start_period: 20s'
+STEADY = 'test: ["CMD", "wget", "-qO-", "http://127.0.0.1:8000/"], interval: 30s, start_period: 20s'
 
 
 def test_a_candidate_that_flaps_is_refused_with_evidence(stacks: list[Stack]) -> None:
