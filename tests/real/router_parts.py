@@ -28,6 +28,8 @@ from tests.real.things import docker
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "nginx:1.30"
+SECRET = "5ec2e7" * 10 + "5ec2"
+"""Of a router: clients with the same addresses get the same buckets and numbers in each run."""
 PATIENCE = {
     "nginx._ASK_S": LIMIT_S,
     "nginx.LOAD_S": 2 * LIMIT_S,

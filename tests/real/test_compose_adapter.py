@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import secrets
-import signal
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -388,11 +387,9 @@ def _number(file: Path) -> int:
 
 def _lives(pid: int) -> bool:
     try:
-        os.kill(pid, signal.SIG_DFL)
-    except ProcessLookupError:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:  # it may go between the opening and the reading
         return False
-    state = Path(f"/proc/{pid}/stat")
-    return not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
 def _which(program: str) -> str:

@@ -234,7 +234,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, exporter: Exporter) -> Ite
 
 def guarded_keys(server: Server, password_file: str, ca_file: str = "cert.pem") -> PrometheusMetrics:
     url, user = f"https://127.0.0.1:{server.port}", "ops" if password_file else ""
-    return PrometheusMetrics(Prometheus(url, user, password_file, ca_file=ca_file), str(server.base.parent))
+    keys = Prometheus(url, user, password_file, ca_file=ca_file, timeout=30.0)  # type: ignore[arg-type]
+    return PrometheusMetrics(keys, str(server.base.parent))
 
 
 async def test_a_password_over_tls(guarded: Server) -> None:

@@ -78,7 +78,9 @@ async def _adopt(bench: Bench) -> None:
             await until(lambda: _each_more(answers, before), "everybody has asked the new workers")
 
             await bench.to(Split.all_to(Slot.BLUE))
-            for _ in range(2):  # as a drain does: a worker may have decided about a request and not counted it yet
+            moved = list(answers)  # a worker may have decided about a request before, and not counted it yet
+            await until(lambda: _each_more(answers, moved), "everybody was answered since the move")
+            for _ in range(2):
                 await until(lambda: bench.is_in_flight(Slot.PLAIN, 0), "plain is drained")
                 served = plain.served
                 assert {(await ask(bench.address)).text[:4] for _ in range(20)} == {"blue"}

@@ -19,8 +19,8 @@ from nself_deploy.core.log_line import LineReader, Other, Rules
 from nself_deploy.core.log_moves import Move
 from nself_deploy.core.model import Slot, Split
 from nself_deploy.core.routing import Override
-from tests.real.router_parts import KINDS, Bench, simple, slots
-from tests.real.router_peers import Backend, Client, Reply, ask, until
+from tests.real.router_parts import KINDS, SECRET, Bench, simple, slots
+from tests.real.router_peers import LIMIT_S, Backend, Client, Reply, ask, until
 from tests.real.things import docker
 
 pytestmark = pytest.mark.real
@@ -29,8 +29,6 @@ SHARES = (1, 5, 10, 50)
 CLIENTS = 1200
 CONNECTIONS = 12
 WORD = "only-testers-know-this"
-SECRET = "5ec2e7" * 10 + "5ec2"
-"""Of the router: clients with the same addresses get the same buckets in each run."""
 
 
 @dataclass
@@ -51,7 +49,7 @@ class Shop:
         """The candidate, green, gets this share."""
         split = Split(Slot.BLUE, Slot.GREEN, percent) if percent else Split.all_to(Slot.BLUE)
         await self.bench.router.move(split)
-        await self.bench.router.confirm(split)
+        await self.bench.router.confirm(split, LIMIT_S)
 
     def reloads(self) -> int:
         """How often nginx has loaded its files anew."""

@@ -270,7 +270,7 @@ async def a_probe_says_who_answers(bed: RouterBed) -> None:
     await bed.router.move(GREEN)
     assert (await bed.router.probe(bed.route, Slot.BLUE, Probe(timeout_s=LONG_S))).ok
     assert not (await bed.router.probe(bed.route, Slot.GREEN, Probe(timeout_s=LONG_S))).ok
-    for _ in range(100):
+    for _ in range(240):
         if await bed.router.in_flight(Slot.BLUE) == 0:  # a second look may count this question, until it is closed
             break
         await asyncio.sleep(0.5)

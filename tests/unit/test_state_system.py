@@ -30,7 +30,7 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path / "project"
 
 
-def info(directory: Path, timeout_s: float = system.GIT_TIMEOUT_S) -> tuple[str, bool]:
+def info(directory: Path, timeout_s: float = 240.0) -> tuple[str, bool]:
     return asyncio.run(system.git_info(directory, timeout_s))
 
 

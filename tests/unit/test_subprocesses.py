@@ -21,7 +21,7 @@ import asyncio, sys
 from nself_deploy.adapters.subprocesses import run
 
 async def main():
-    words = ["sh", "-c", "echo $$ > pid.new && mv pid.new pid; trap 'echo ended > end; exit 0' TERM; sleep 60 & wait"]
+    words = ["sh", "-c", "trap 'echo ended > end; exit 0' TERM; echo $$ > pid.new && mv pid.new pid; sleep 60 & wait"]
     await run(words, cwd=sys.argv[1], env={"PATH": "/usr/bin:/bin"}, timeout_s=60)
 
 asyncio.run(main())
