@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nself_deploy.adapters.nginx_ask import Answer, Conversation, Unanswered, ask
-from nself_deploy.adapters.nginx_store import RouterStore
+from nself_deploy.adapters.nginx_store import RouterStore, split_copy
 from nself_deploy.app.answers import ProbeAnswer, RouterState
 from nself_deploy.core.model import (
     ROUTER_DIR_IN_CONTAINER,
@@ -29,16 +29,7 @@ from nself_deploy.core.model import (
     Slot,
     Split,
 )
-from nself_deploy.core.nginx_flags import (
-    HOST_HEADER,
-    INFLIGHT_HEADER,
-    LADDER,
-    LINK,
-    READABLE,
-    RECORDING,
-    bucket_slot,
-    split_files,
-)
+from nself_deploy.core.nginx_flags import HOST_HEADER, INFLIGHT_HEADER, LADDER, LINK, READABLE, RECORDING, bucket_slot
 from nself_deploy.errors import RouterError
 
 if TYPE_CHECKING:
@@ -176,7 +167,7 @@ class NginxRouter:
         self._store.point(split)
         if not self._store.seen().mounted:
             await self._control.find()
-            await self._control.copy_files(*_split_copy(split))
+            await self._control.copy_files(*split_copy(split))
 
     async def record(self, *, on: bool) -> None:
         """Keep our access log from now on, or no longer; a large one is put aside."""
@@ -257,7 +248,7 @@ class NginxRouter:
 
         if not self._control.mounted:
             files = {f"{version}/{name}": text.encode() for name, text in self._store.tree_files().items()}
-            copies, links = _split_copy(self._store.split() or Split.all_to(Slot.BLUE))
+            copies, links = split_copy(self._store.split() or Split.all_to(Slot.BLUE))
             copies |= files | {READABLE: b"", f"{ROUTER_LOG_IN_CONTAINER}/.keep": b""}
             if self._store.recording():
                 copies[RECORDING] = b""
@@ -314,9 +305,7 @@ class NginxRouter:
             raise RouterError(f"nginx {numbers} is too old.", f"Use nginx {'.'.join(map(str, MIN_VERSION))} or newer.")
 
     async def _refuse_unreadable(self) -> None:
-        async with await self._conversation() as talk:
-            answer = await self._get(talk, "reads")
-        if answer.body.strip() != "yes":
+        if (await self._get_at_last("reads", LOAD_S)).body.strip() != "yes":
             raise RouterError(
                 "nginx's workers can't read our directory, so they would never see a move.",
                 "Let everybody pass through each directory above it (chmod o+x).",
@@ -390,11 +379,17 @@ class NginxRouter:
         except Unanswered as error:
             raise RouterError(f"the router does not answer: {error}.", "Look whether nginx runs.") from error
 
+    async def _get_at_last(self, path: str, timeout_s: float) -> Answer:
+        """As often as needed until time is up: a worker that stands still for a moment has not refused anything."""
+        end = time.monotonic() + timeout_s
+        while True:
+            try:
+                async with await self._conversation() as talk:
+                    return await self._get(talk, path)
+            except RouterError:
+                if time.monotonic() > end:
+                    raise
+            await asyncio.sleep(_POLL_S)
+
     def _path(self, path: str) -> str:
         return f"/{self._store.secret()}/{path}"
-
-
-def _split_copy(split: Split) -> tuple[dict[str, bytes], dict[str, str]]:
-    """A split's directory and the link to it, for a container that doesn't see ours."""
-    directory = f"splits/{split.name}"
-    return {f"{directory}/{name}": b"" for name in [".keep", *split_files(split)]}, {"current": directory}

@@ -267,3 +267,9 @@ class RouterStore:
 
         for path in found:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def split_copy(split: Split) -> tuple[dict[str, bytes], dict[str, str]]:
+    """A split's files and the link to their directory, for a container that doesn't see ours."""
+    directory = f"splits/{split.name}"
+    return {f"{directory}/{name}": b"" for name in [".keep", *split_files(split)]}, {"current": directory}

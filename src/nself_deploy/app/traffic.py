@@ -15,6 +15,8 @@ from nself_deploy.core.slots import upstreams
 from nself_deploy.errors import InfrastructureError, RouterError
 
 DRAIN_POLL_S = 0.05
+QUIET_S = 0.25
+"""For so long nothing must be in flight: a worker that stood still decides about a request before it counts it."""
 WARM_AGAIN_S = 60.0
 PLAIN_SERVERS = "plain-servers"
 
@@ -117,11 +119,11 @@ async def drain(world: World, slot: Slot, grace_s: float, *, keep: bool) -> str:
     """Wait until nothing is in flight to the slot, at most `grace_s`; then close what lingers, properly."""
     start = world.clock.monotonic()
     left = await _in_flight(world, slot)
-    quiet = 0
-    while world.clock.monotonic() - start < grace_s:
-        quiet = quiet + 1 if left == 0 else 0
-        if quiet >= 2:
-            return f"nothing in flight after {world.clock.monotonic() - start:.1f} s"
+    busy = start
+    while (now := world.clock.monotonic()) - start < grace_s:
+        busy = now if left else busy
+        if now - busy >= QUIET_S:
+            return f"nothing in flight after {now - start:.1f} s"
         if left:
             world.progress(f"{left} or more in flight, at most {grace_s:g} s")
         await world.clock.sleep(DRAIN_POLL_S)
