@@ -288,7 +288,7 @@ async def _websocket(server: BadServer, peer: Peer) -> bool:
         )
         if messages.done():
             if messages.result() == 8 and end != "deaf":
-                peer.writer.write(frame(8, b"\x03\xe8"))
+                peer.writer.write(frame(8, (1011 if end == "rude" else 1000).to_bytes(2, "big")))
             return False
         server.did[end] += 1
         if end == "reset":

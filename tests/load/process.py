@@ -80,15 +80,21 @@ class LoadProcess:
         return snapshot_from_dict(self._ask({"do": "snapshot"}, _ANSWER_S)["snapshot"])
 
     def wait_until(self, holds: Callable[[Snapshot], bool], timeout_s: float = 120.0, what: str = "") -> Snapshot:
-        """Wait for a condition on the totals. Raises `LoadError` when it does not come in time, or the load ended."""
+        """Wait for a condition on the totals. Raises `LoadError` when it does not come in time, or the load ended.
+
+        What came in time counts, however late it is looked at, and so does what the last requests of a load that ended
+        bring.
+        """
         until = time.monotonic() + timeout_s
         pause = threading.Event()
         while True:
+            late = time.monotonic() > until
             now = self.snapshot()
             if holds(now):
                 return now
-            if not now.running or time.monotonic() > until:
-                why = "the load ended by itself" if not now.running else f"{timeout_s} s are over"
+            ended = not now.running and not now.in_flight
+            if ended or late:
+                why = "the load ended by itself" if ended else f"{timeout_s} s are over"
                 raise LoadError(f"waiting for {what or 'a condition on the load'}: {why}; {now}")
             pause.wait(_POLL_S)
 

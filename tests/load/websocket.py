@@ -228,10 +228,12 @@ class WebSocketClient:
         while not stopping():
             now = moment()
             self._send_echo(session, now)
+            late = self._late(session, now)
             data = await self._read(session, self._next_look(session, now))
             if data and await self._messages(session, data):
                 return
-            self._check_time(session)
+            if late and self._late(session, now):  # it was looked for once more: this client may have stood still
+                raise Failed(Outcome.TIMEOUT, late)
         await self._close(session)
 
     def _send_echo(self, session: _Session, now: float) -> None:
@@ -247,12 +249,13 @@ class WebSocketClient:
         echo_at = session.next_echo_at if self.stream.echo_every_s > 0 else now + _LOOK_UP_S
         return min(echo_at, now + _LOOK_UP_S)
 
-    def _check_time(self, session: _Session) -> None:
-        now = moment()
+    def _late(self, session: _Session, now: float) -> str:
+        """What should have come before now, in words; empty if nothing should have."""
         if now - session.heard_at > self.stream.tick_timeout_s:
-            raise Failed(Outcome.TIMEOUT, f"WebSocket: silent for {self.stream.tick_timeout_s} s")
+            return f"WebSocket: silent for {self.stream.tick_timeout_s} s"
         if session.waiting and next(iter(session.waiting.values())) < now:
-            raise Failed(Outcome.TIMEOUT, f"WebSocket: no echo within {self.stream.timeout_s} s")
+            return f"WebSocket: no echo within {self.stream.timeout_s} s"
+        return ""
 
     async def _read(self, session: _Session, until: float) -> bytes:
         """Bytes, or b"" when there were none until then. Raises `Failed` when the connection ended."""
@@ -291,12 +294,13 @@ class WebSocketClient:
         return False
 
     async def _close(self, session: _Session) -> None:
-        """The client's own closing handshake: the server must answer with a close frame."""
+        """The client's own closing handshake: the server must answer with a proper close frame."""
         session.writer.write(encode_frame(CLOSE, (1000).to_bytes(2, "big")))
         until = moment() + _CLOSE_WAIT_S
         while moment() < until:
             data = await self._read(session, until)
-            if any(opcode == CLOSE for opcode, _ in session.parser.feed(data)):
+            for payload in (payload for opcode, payload in session.parser.feed(data) if opcode == CLOSE):
+                check_close(payload)
                 self._books.websocket.ended_by_client += 1
                 return
         raise Failed(Outcome.WEBSOCKET_ABNORMAL, f"no close frame within {_CLOSE_WAIT_S} s of ours")

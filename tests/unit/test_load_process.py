@@ -6,11 +6,16 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.load import Kind, Limits, LoadError, LoadMix, LoadProcess, Paths, Stream
+from tests.load import process
 from tests.load.badserver import BadServerThread
+from tests.load.books import Books
+from tests.load.records import Attempt, Outcome
+from tests.load.report import snapshot_of
 
 PATHS = Paths("/ok", "/echo", "/download", "/slow?seconds=0.1", "/ws")
 
@@ -74,6 +79,22 @@ def test_waiting_for_what_never_comes_is_an_error() -> None:
         pytest.raises(LoadError, match="ended by itself"),
     ):
         load.wait_requests(100)
+
+
+@pytest.mark.parametrize(("running", "moments"), [(True, [0.0, 0.0, 900.0]), (False, [0.0, 0.0, 0.0])])
+def test_what_came_in_time_counts_however_late_it_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch, running: bool, moments: list[float]
+) -> None:
+    """Also what was in flight when the load reached a limit."""
+    mix = LoadMix((Stream(Kind.GET, "/", clients=1),))
+    load, books = LoadProcess(mix, "http://127.0.0.1:80"), Books(mix, 0.0, started=1)
+    snapshots = [snapshot_of(books, running)]
+    books.add(Attempt(0, 1.0, end=2.0), Outcome.OK)
+    snapshots.append(snapshot_of(books, running))
+    monkeypatch.setattr(load, "snapshot", lambda: snapshots.pop(0))
+    monkeypatch.setattr(process, "time", SimpleNamespace(monotonic=lambda: moments.pop(0)))
+
+    assert load.wait_until(lambda now: now.ok == 1, 120.0).ok == 1
 
 
 def test_a_generator_that_died_is_an_error_and_not_a_clean_result() -> None:

@@ -96,12 +96,14 @@ def test_a_handshake_that_fails_is_a_failed_request(path: str, outcome: str) -> 
 def test_at_the_end_the_client_closes_and_wants_an_answer() -> None:
     good, _ = run("/ws", duration_s=0.4, sessions=9)
     deaf, _ = run("/ws?end=deaf", duration_s=0.4, sessions=9)
+    rude, _ = run("/ws?end=rude", duration_s=0.4, sessions=9)
 
     assert good.failed == 0
     assert (good.websocket.opened, good.websocket.ended_by_client) == (1, 1)
     assert good.websocket.ticks > 5
     assert good.websocket.echoes > 5
-    assert deaf.outcomes == {"ok": 1, "websocket_abnormal": 1}
+    assert deaf.outcomes == rude.outcomes == {"ok": 1, "websocket_abnormal": 1}
+    assert rude.websocket.ended_by_client == 0
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
