@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import subprocess
@@ -15,7 +14,9 @@ from tests.load.report import Report
 from tests.real.stack import Stack, wait_for
 
 _LABEL = "nself.deploy.project"
-_EVENTS = ("health_status", "kill", "die")
+_ASKED = "top"
+"""The event that we cause: what happened before is told before it."""
+_EVENTS = ("health_status", "kill", "die", _ASKED)
 _ENDING_SIGNALS = ("3", "9", "15")
 
 
@@ -52,11 +53,12 @@ def _offset() -> float:
 
 
 class HealthWatch:
-    """`with HealthWatch(stack) as watch:` follows the containers of a stack's slots."""
+    """`with HealthWatch(stack) as watch:` follows the containers of a stack's slots, one of which runs all the time."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self.lives: dict[str, Life] = {}
+        self._heard = 0
 
     def __enter__(self) -> Self:
         words = ["docker", "events", "--since", f"{time.time():.6f}", "--format", "{{json .}}"]
@@ -64,14 +66,22 @@ class HealthWatch:
         words += [word for event in _EVENTS for word in ("--filter", f"event={event}")]
         self._offset = _offset()
         self._process = subprocess.Popen(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
-        for container in self._stack.containers():
-            if container["State"].get("Health", {}).get("Status") == "healthy":
-                self._life(container["Id"], container["Name"].lstrip("/")).healthy(0.0)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+        try:
+            self._hear()
+            for container in self._running():
+                if container["State"].get("Health", {}).get("Status") == "healthy":
+                    self._life(container["Id"], container["Name"].lstrip("/")).healthy(0.0)
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self._process.terminate()
         self._process.wait(60)
         self._reader.join(60)
@@ -79,10 +89,25 @@ class HealthWatch:
         self._process.stdout.close()
 
     def served_unhealthy(self, report: Report) -> list[str]:
-        """Answers of containers that were not healthy while they gave them, in words, once all events have come."""
-        with contextlib.suppress(AssertionError):
-            wait_for(lambda: not self._served_unhealthy(report), "the events of all that answered", 30)
+        """Answers of containers that were not healthy while they gave them, in words."""
+        self._hear()
         return self._served_unhealthy(report)
+
+    def _hear(self) -> None:
+        """Wait until all that has happened up to now is known."""
+        before = self._heard
+        wait_for(self._asked, "a container of the slots that runs")
+        wait_for(lambda: self._heard > before, "the engine's events")
+
+    def _asked(self) -> bool:
+        """Let the engine have something to tell of, after all that it has to tell now; whether that could be done."""
+        words = (["docker", _ASKED, container["Id"]] for container in self._running())
+        return any(subprocess.run(w, capture_output=True, timeout=300, check=False).returncode == 0 for w in words)
+
+    def _running(self) -> list[dict[str, Any]]:
+        """The containers of the slots that run."""
+        found = self._stack.containers()
+        return [c for c in found if c["State"]["Running"] and c["Config"]["Labels"].get(_LABEL) == self._stack.name]
 
     def _served_unhealthy(self, report: Report) -> list[str]:
         found = []
@@ -102,6 +127,9 @@ class HealthWatch:
         assert self._process.stdout
         for line in self._process.stdout:
             event: dict[str, Any] = json.loads(line)
+            if event["Action"] == _ASKED:
+                self._heard += 1
+                continue
             attributes = event["Actor"]["Attributes"]
             life = self._life(event["Actor"]["ID"], attributes.get("name", ""))
             at = event["timeNano"] / 1e9 - self._offset
