@@ -37,7 +37,7 @@ SORTS = (
 
 
 def crowd(timeout_s: float = TIMEOUT_S) -> LoadMix:
-    """Their load, bounded in time and number; each waits `timeout_s` for an answer."""
+    """Their load, bounded in time and number; each waits `timeout_s` for an answer, and a minute to be connected."""
     streams = tuple(
         Stream(
             sort.kind,
@@ -50,5 +50,5 @@ def crowd(timeout_s: float = TIMEOUT_S) -> LoadMix:
         )
         for sort in SORTS
     )
-    limits = Limits(duration_s=LONGEST_S, requests=int(RATE * LONGEST_S), connect_timeout_s=timeout_s)
+    limits = Limits(duration_s=LONGEST_S, requests=int(RATE * LONGEST_S), connect_timeout_s=min(60.0, timeout_s))
     return LoadMix(streams, RATE, limits)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tests.load.candidates.crowd import TIMEOUT_S
 
-COMMON = ("--drain", "3s", "--min-uptime", "1s", "--health-timeout", "90s", "--standby", "0", "--bake", "3s")
+COMMON = ("--drain", "60s", "--min-uptime", "1s", "--health-timeout", "90s", "--standby", "0", "--bake", "3s")
 WORDS = (*COMMON, "--strategy", "canary")
 SICK = (*WORDS, "--steps", "10:60s,100")
 """A minute at 10 %, in place of five."""
@@ -79,7 +79,7 @@ CANDIDATES = (
     sick("20 %", "flaky", fails=dict.fromkeys(WEB, 0.2), found=Found(6, 15)),
     sick("posts", "posts", fails={"posts": 1.0}, found=Found(5, 13)),
     sick("100 %", "broken", fails=dict.fromkeys(WEB, 1.0), found=Found(1, 3)),
-    sick("hangs", "hang", found=Found(0, 2 * TIMEOUT_S)),
+    sick("hangs", "hang", found=Found(0, 2 * TIMEOUT_S), words=(*SICK, "--drain", "3s")),
     Candidate("everything", (), 5, {"SHOP_VARIANT": "errors"}),
     Candidate("database away", ("hold",), 7, found=Found(0, 35), outage=True),
     Candidate("killed twice, database away", ("hold",), 7, outage=True, kills=2),

@@ -89,7 +89,7 @@ def tried(
             report = load.stop()
         found = _told(candidate, slack_s, status, document, err)
         _add_users(found, candidate, report, release, list(_lines(stack, began)), "green" if slot == "blue" else "blue")
-    if candidate.kills:
+    if candidate.kills and status == 7:
         found.wrong += differences(stack)
     if status == 7:
         stack.nself("abort")
@@ -158,9 +158,10 @@ def _told(candidate: Candidate, slack_s: float, status: int, document: dict[str,
 
 
 def _lines(stack: Stack, since: float) -> Iterator[dict[str, Any]]:
-    """Our access log from this time on (seconds since 1970)."""
+    """Our access log from this time on (seconds since 1970), as far as its lines are whole."""
     path: Path = stack.root / ".nself/router/log/access.log"
-    for text in path.read_bytes().splitlines():
+    whole, _, _ = path.read_bytes().rpartition(b"\n")
+    for text in whole.splitlines():
         line: dict[str, Any] = json.loads(text)
         if line["time"] >= since:
             yield line
