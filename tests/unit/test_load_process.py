@@ -10,8 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.load import Kind, Limits, LoadError, LoadMix, LoadProcess, Paths, Stream
-from tests.load import process
+from tests.load import Kind, Limits, LoadError, LoadMix, LoadProcess, Paths, Stream, process
 from tests.load.badserver import BadServerThread
 from tests.load.books import Books
 from tests.load.records import Attempt, Outcome
