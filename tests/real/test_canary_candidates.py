@@ -29,7 +29,7 @@ def site() -> Iterator[Stack]:
     ],
 )
 def test_the_verdict_on_a_candidate_is_right(name: str, site: Stack) -> None:
-    found = tried(site, named(name), name.split(maxsplit=1)[0], slack_s=120.0, timeout_s=60.0)
+    found = tried(site, named(name), name.split(maxsplit=1)[0], slack_s=120.0, timeout_s=240.0)
 
     assert not found.wrong, "\n".join(found.wrong)
     assert found.by_us == 0
