@@ -86,9 +86,13 @@ def short_mix(rate: float, limits: Limits) -> LoadMix:
 
 
 def limits_for(deploys: int, rate: float) -> Limits:
-    """Bounds of the load that goes with so many deploys."""
+    """Bounds of the load that goes with so many deploys.
+
+    What a machine that stood still has to catch up with comes in portions that one nginx worker can take, with the
+    connections that it has by default (1024, two for each request).
+    """
     seconds = min(_DAY_S, 120 + deploys * _DEPLOY_S)
-    return Limits(duration_s=seconds, requests=min(20_000_000, int(rate * seconds * 1.2) + 10_000))
+    return Limits(duration_s=seconds, requests=min(20_000_000, int(rate * seconds * 1.2) + 10_000), in_flight=256)
 
 
 def deploys_under_load(
@@ -116,7 +120,7 @@ def deploys_under_load(
                 if say:
                     sys.stdout.write(f"deploy {number + 1} of {deploys}: {driven.seconds:.1f} s\n")
                     sys.stdout.flush()
-                load.wait_requests(few, _WAIT_S)
+                load.wait_requests(few + load.snapshot().in_flight, _WAIT_S)  # some of them were sent after it
             report = load.stop()
         unhealthy = watch.served_unhealthy(report)
     wrong = [line for number in range(len(done)) for line in wrong_answers(report, number)]
