@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -75,6 +76,24 @@ def tried(
     It has to be found `slack_s` after the simulation's longest time, at the latest. A user waits `timeout_s` for an
     answer.
     """
+    with _settings(stack, candidate.analysis):
+        return _tried(stack, candidate, release, slack_s, timeout_s)
+
+
+@contextlib.contextmanager
+def _settings(stack: Stack, analysis: str) -> Iterator[None]:
+    """With these in its Compose file."""
+    file = stack.root / "docker-compose.yml"
+    text = file.read_text()
+    if analysis:
+        file.write_text(f"{text}\nx-nself-deploy:\n  analysis: {{{analysis}}}\n")
+    try:
+        yield
+    finally:
+        file.write_text(text)
+
+
+def _tried(stack: Stack, candidate: Candidate, release: str, slack_s: float, timeout_s: float) -> Tried:
     live, slot = stack.release_served(), people.split(stack)
     if not candidate.users:
         process = _begun(stack, candidate, release)
