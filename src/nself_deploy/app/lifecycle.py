@@ -189,15 +189,19 @@ async def _up(world: World, release: Release, slot: Slot, path: str, services: l
 
 
 async def watch_live(world: World, release: Release, slot: Slot, seconds: float) -> str:
-    """Look at the slot again and again with the traffic on; Unhealthy as soon as a container stops or starts anew."""
+    """Look at the slot again and again with the traffic on; Unhealthy as soon as a container stops or starts anew.
+
+    The last look begins when the time is over: what broke while one took long is seen by the next one.
+    """
     services = [s for s in release.apps() if s.activate is Activate.WITH_SLOT]
     proofs: dict[str, Proof] = {}
     start, looks = world.clock.monotonic(), 0
     while True:
+        over = world.clock.monotonic() - start >= seconds
         await proving.await_healthy(world, release, slot, services, seconds, 0.0, proofs)
         await proving.prove_routes(world, release, slot)
         looks += 1
-        if world.clock.monotonic() - start >= seconds:
+        if over:
             return f"healthy for {seconds:g} s under traffic ({looks} looks)"
         await world.clock.sleep(proving.POLL_S)
 
