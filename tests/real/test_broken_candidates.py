@@ -168,7 +168,7 @@ def test_a_job_that_fails_ends_the_deploy_before_a_container_starts(site: Site) 
 
 
 class Held(Wire):
-    """An engine that tells of containers once after traffic has moved, and again when the release was struck.
+    """An engine that tells of green's containers once after traffic has moved, and again when the release was struck.
 
     So a deploy has seen it healthy under traffic, and does not believe it before it breaks, however late that is.
     """
@@ -176,10 +176,12 @@ class Held(Wire):
     def __init__(self, stack: Stack) -> None:
         self._stack, self._told = stack, 0
         self.struck = threading.Event()
+        self._green = f"{stack.name}-green".encode()
         super().__init__()
 
     def _is_lost(self, piece: bytes) -> bool:
-        if b"/containers/json" in piece.partition(b"\r\n")[0] and split(self._stack) == "green":
+        asked = piece.partition(b"\r\n")[0]
+        if b"/containers/json" in asked and self._green in asked and split(self._stack) == "green":
             self._told += 1
             if self._told > 1:
                 self.struck.wait(240)

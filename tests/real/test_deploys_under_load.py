@@ -53,7 +53,7 @@ def prove(soaked: Soaked, deploys: int, rate: float) -> None:
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Stack]:
-    stack = people.shop("many")
+    stack = people.unhurried(people.shop("many"))
     try:
         stack.nself("init", "--yes")
         stack.nself(*QUICK, SHOP_RELEASE="start")

@@ -134,7 +134,7 @@ def site() -> Iterator[tuple[Stack, HostNginx]]:
     part = subprocess.run(
         [str(ROOT / "tools/part"), "nginx-1.22"], capture_output=True, text=True, timeout=300, check=True
     )
-    stack = people.shop("host")
+    stack = people.unhurried(people.shop("host"))
     nginx = HostNginx(stack.root.parent / "etc", part.stdout.strip())
     try:
         (nginx.base / "sites").mkdir(parents=True)

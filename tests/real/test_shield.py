@@ -114,7 +114,12 @@ def shop() -> Iterator[Stack]:
 
 def test_a_candidate_that_hangs_is_taken_back_within_seconds_and_nobody_gets_an_error(shop: Stack) -> None:
     mix = users()
-    patient = replace(mix, streams=tuple(replace(stream, timeout_s=240) for stream in mix.streams))
+    patient = replace(
+        mix,
+        streams=tuple(replace(stream, timeout_s=240) for stream in mix.streams),
+        # However late it is first asked how many wait, more and more come to wait afterwards.
+        limits=replace(mix.limits, in_flight=4000),
+    )
     with LoadProcess(patient, shop.url) as load:
         process = shop.start_nself("--json", *CANARY, "--soak", "10m", SHOP_RELEASE="hanging")
         under_way(shop)
