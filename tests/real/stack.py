@@ -136,6 +136,11 @@ class Stack:
         """Which release answers users now."""
         return self.get("/")[1].get("x-shop-release", "")
 
+    def releases_served(self, browsers: int = 20) -> set[str]:
+        """Which releases answer users now who have different browsers: `release_served` asks for one of them only."""
+        seen = (self.get("/", **{"User-Agent": f"browser {n}"})[1] for n in range(browsers))
+        return {headers.get("x-shop-release", "") for headers in seen}
+
     def containers(self, project: str = "") -> list[dict[str, Any]]:
         """Containers of the project and its slots (or of one Compose project), as `docker inspect` shows them."""
         return inspected(self._ids(project))

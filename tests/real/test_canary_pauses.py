@@ -56,7 +56,7 @@ def test_a_pause_that_is_over_goes_on_by_itself_and_traffic_is_known_then(shop: 
 
     assert (status, document["verdict"], document["final_percent"]) == (0, "pass", 100), err
     assert report.failed == 0, people.told(report)
-    assert shop.release_served() == "healthy"
+    assert shop.releases_served() == {"healthy"}
     known = shop.nself("plan", "--strategy", "canary", "--canary", "auto", "--json", SHOP_RELEASE="next").json
     traffic = known["forecast"]["forecasts"][0]["traffic"]
     # The log was not kept during the pause, however long that was: there seem to be fewer requests than there were.
@@ -86,7 +86,7 @@ def test_a_pause_that_is_over_takes_the_candidate_back_and_the_library_waits_for
 
     assert result.pop("error").startswith("its pause of 30s is over, and nobody decided: abort")
     assert result == {"success": False, "parked": False, "final_percent": 0, "rolled_back": True}
-    assert shop.release_served() == before
+    assert shop.releases_served() == {before}
 
 
 def test_when_nobody_waits_the_next_command_does_what_was_to_be_done(shop: Stack) -> None:
@@ -107,4 +107,4 @@ def test_when_nobody_waits_the_next_command_does_what_was_to_be_done(shop: Stack
     outcome = shop.deploy("after", *people.QUICK)
 
     assert any("nobody decided: abort" in step["detail"] for step in outcome.json["steps"])
-    assert shop.release_served() == "after"
+    assert shop.releases_served() == {"after"}

@@ -216,7 +216,7 @@ def _excused(candidate: Candidate, answer: Answer) -> bool:
 
 def _left(stack: Stack, live: str) -> list[str]:
     """What is not as it should be afterwards."""
-    split, served = people.split(stack), {stack.release_served() for _ in range(5)}
+    split, served = people.split(stack), stack.releases_served()
     slots = {slot: names for slot, names in stack.slots().items() if names and slot != split}
     found = [f"the split is {split}"] if "-" in split else []
     found += [f"served by {sorted(served)}, not {live}"] if served != {live} else []
