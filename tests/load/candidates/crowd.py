@@ -36,8 +36,8 @@ SORTS = (
 """`orders` alone needs the database."""
 
 
-def crowd(timeout_s: float = TIMEOUT_S) -> LoadMix:
-    """Their load, bounded in time and number; each waits `timeout_s` for an answer, and a minute to be connected."""
+def crowd(timeout_s: float = TIMEOUT_S, people: int = PEOPLE) -> LoadMix:
+    """The load of so many people, bounded; each waits `timeout_s` for an answer, and a minute to be connected."""
     streams = tuple(
         Stream(
             sort.kind,
@@ -45,7 +45,7 @@ def crowd(timeout_s: float = TIMEOUT_S) -> LoadMix:
             share=sort.share,
             name=sort.name,
             timeout_s=timeout_s,
-            people=PEOPLE,
+            people=people,
             headers={"User-Agent": "person {person}"},
         )
         for sort in SORTS

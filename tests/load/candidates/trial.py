@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.load import Answer, LoadProcess, Outcome, Report
-from tests.load.candidates.crowd import RATE, TIMEOUT_S, crowd
+from tests.load import Answer, LoadMix, LoadProcess, Outcome, Report
+from tests.load.candidates.crowd import PEOPLE, RATE, TIMEOUT_S, crowd
 from tests.load.candidates.kinds import BAD_WORDS, SLACK_S, Candidate
 from tests.load.candidates.onelog import differences
 from tests.real import people
@@ -69,15 +69,20 @@ def shop(prefix: str) -> Stack:
 
 
 def tried(
-    stack: Stack, candidate: Candidate, release: str, slack_s: float = SLACK_S, timeout_s: float = TIMEOUT_S
+    stack: Stack,
+    candidate: Candidate,
+    release: str,
+    slack_s: float = SLACK_S,
+    timeout_s: float = TIMEOUT_S,
+    users: int = PEOPLE,
 ) -> Tried:
     """Give it users, and wait for its end; the shop is live and alone afterwards.
 
-    It has to be found `slack_s` after the simulation's longest time, at the latest. A user waits `timeout_s` for an
-    answer.
+    It has to be found `slack_s` after the simulation's longest time, at the latest. Each of so many `users` waits
+    `timeout_s` for an answer.
     """
     with _settings(stack, candidate.analysis):
-        return _tried(stack, candidate, release, slack_s, timeout_s)
+        return _tried(stack, candidate, release, slack_s, crowd(timeout_s, users))
 
 
 @contextlib.contextmanager
@@ -93,7 +98,7 @@ def _settings(stack: Stack, analysis: str) -> Iterator[None]:
         file.write_text(text)
 
 
-def _tried(stack: Stack, candidate: Candidate, release: str, slack_s: float, timeout_s: float) -> Tried:
+def _tried(stack: Stack, candidate: Candidate, release: str, slack_s: float, mix: LoadMix) -> Tried:
     live, slot = stack.release_served(), people.split(stack)
     if not candidate.users:
         process = _begun(stack, candidate, release)
@@ -101,7 +106,7 @@ def _tried(stack: Stack, candidate: Candidate, release: str, slack_s: float, tim
         found = _told(candidate, slack_s, status, document, err)
     else:
         began = time.time()
-        with LoadProcess(crowd(timeout_s), stack.url) as load:
+        with LoadProcess(mix, stack.url) as load:
             load.wait_requests(int(RATE))
             status, document, err = _led(stack, candidate, release, load)
             load.wait_requests(int(RATE / 2))
