@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -305,3 +306,12 @@ def test_rules_are_asked_at_every_look(tmp_path: Path) -> None:
     assert times(reader.read(LogPosition())) == [3]
     rules.append(msgspec.structs.replace(RULES, began=BEGAN + 2))
     assert times(reader.read(LogPosition())) == [1]
+
+
+def test_both_clocks_are_read_within_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    steady = iter([10.0, 14.0, 20.0, 20.001])  # it stood still the first time
+    wall = iter([1000.0, 1006.0])
+    clocks = SimpleNamespace(monotonic=lambda: next(steady), time=lambda: next(wall))
+    monkeypatch.setattr(access_log, "time", clocks)
+
+    assert access_log.both_clocks() == Tick(1006.0, 20.0)

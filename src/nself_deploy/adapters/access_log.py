@@ -31,13 +31,22 @@ CHUNK = 4 << 20
 """Bytes that are read at a time."""
 _TAIL = 512
 """Bytes before a position by which it is known that they are still there: a line with its time."""
+_CLOCK_TRIES, _MOMENT_S = 20, 0.1
 QUIET_S = 2.0
 """A file that was put aside is finished when it was not written to for so long."""
 
 
 def both_clocks() -> Tick:
-    """The time now, by both clocks of this machine."""
-    return Tick(time.time(), time.monotonic())
+    """The time now, by both clocks of this machine.
+
+    They are read within a moment: a process that stood still between them would seem to have seen the clock jump.
+    """
+    tries = 0
+    while True:
+        before, wall, after = time.monotonic(), time.time(), time.monotonic()
+        tries += 1
+        if after - before <= _MOMENT_S or tries == _CLOCK_TRIES:
+            return Tick(wall, before)
 
 
 class AccessLog:
