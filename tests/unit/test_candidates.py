@@ -65,5 +65,5 @@ def test_a_candidate_has_its_settings_while_it_is_tried(tmp_path: Path, monkeypa
     for name in ("killed twice, database away", "posts"):
         trial.tried(stack, named(name), "new")
 
-    assert [keys.alpha if keys else None for keys in seen] == [1e-6, None]
+    assert [keys.alpha if keys else None for keys in seen] == [1e-7, None]
     assert file.read_text() == "services: {}\n"
