@@ -24,6 +24,7 @@ from tests.real.free_ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 240.0
+PROJECT = "com.docker.compose.project"
 
 
 @dataclass
@@ -147,11 +148,9 @@ class Stack:
 
     def _ids(self, project: str = "") -> list[str]:
         names = [project] if project else [self.name, f"{self.name}-blue", f"{self.name}-green"]
-        return [
-            i
-            for n in names
-            for i in docker("ps", "-aq", "--no-trunc", "--filter", f"label=com.docker.compose.project={n}").split()
-        ]
+        words = ("--filter", f"label={PROJECT}", "--format", f'{{{{.ID}}}} {{{{.Label "{PROJECT}"}}}}')
+        found = [line.split() for line in docker("ps", "--all", "--no-trunc", *words).splitlines()]
+        return [container for name in names for container, of in found if of == name]
 
     def service_containers(self, *services: str) -> dict[str, tuple[str, str]]:
         """Plain containers of services: service -> (id, start time)."""
@@ -163,10 +162,12 @@ class Stack:
 
     def slots(self) -> dict[str, list[str]]:
         """Slot -> names of its containers."""
-        return {
-            slot: sorted(c["Name"].lstrip("/") for c in self.containers(f"{self.name}-{slot}"))
-            for slot in ("blue", "green")
-        }
+        found: dict[str, list[str]] = {"blue": [], "green": []}
+        for container in self.containers():
+            slot = container["Config"]["Labels"][PROJECT].removeprefix(f"{self.name}-")
+            if slot in found:
+                found[slot].append(container["Name"].lstrip("/"))
+        return {slot: sorted(names) for slot, names in found.items()}
 
     def state(self, relative: str) -> Any:
         """A JSON file of ours."""
@@ -243,12 +244,14 @@ def copy_of(example: str, *, prefix: str = "t") -> Stack:
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S) -> Any:
-    """Wait until the condition gives something true; its value."""
+    """Wait until the condition gives something true; its value. No more than half of the time is spent on asking."""
     pause, until = threading.Event(), time.monotonic() + timeout_s
     while True:
+        began = time.monotonic()
         with contextlib.suppress(OSError, http.client.HTTPException):
             value = condition()
             if value:
                 return value
-        assert time.monotonic() < until, f"waited {timeout_s:g} s for {what}"
-        pause.wait(0.05)
+        now = time.monotonic()
+        assert now < until, f"waited {timeout_s:g} s for {what}"
+        pause.wait(min(0.5, max(0.05, now - began)))
