@@ -21,7 +21,7 @@ from nself_deploy.core.model import Slot, Split
 from nself_deploy.core.recorder import Recorder, opened
 from tests.load.candidates.onelog import Kept, compared, lines_of, told_the_same
 
-BEGAN = 1_795_000_000.125
+BEGAN = 1_700_000_000.125
 BEFORE, TEN = Split.all_to(Slot.BLUE), Split(Slot.BLUE, Slot.GREEN, 10)
 OUTAGE_S, LONGEST_S = 12.0, 60.0
 LOOK_S, SAVE_S, LATE_S = 0.25, 2.0, 0.5
