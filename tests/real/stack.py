@@ -244,7 +244,10 @@ def copy_of(example: str, *, prefix: str = "t") -> Stack:
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S) -> Any:
-    """Wait until the condition gives something true; its value. No more than half of the time is spent on asking."""
+    """Wait until the condition gives something true; its value.
+
+    It is asked again after as long as the question took, and half a second at most.
+    """
     pause, until = threading.Event(), time.monotonic() + timeout_s
     while True:
         began = time.monotonic()

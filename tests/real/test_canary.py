@@ -14,7 +14,7 @@ from nself_deploy.adapters.judge_record import RecordFiles
 from nself_deploy.core import record_lines
 from nself_deploy.core.canary import Way
 from tests.load import Kind, LoadMix, LoadProcess, Stream
-from tests.load.candidates.onelog import parked_session
+from tests.load.candidates.onelog import lines_of, parked_session
 from tests.load.mix import Limits
 from tests.real import people
 from tests.real.scene import edit
@@ -90,8 +90,7 @@ def kept_s(stack: Stack, run: str) -> float:
 
     The step that judges takes less when its process was held up between the move and that.
     """
-    data = RecordFiles(stack.root).read(run) or b""
-    lines = [record_lines.decoded(line) for line in data.splitlines(keepends=True)]
+    lines = lines_of(RecordFiles(stack.root).read(run) or b"")
     began = next(line.began for line in lines if isinstance(line, record_lines.Begun))
     moved = next(line.now for line in lines if isinstance(line, record_lines.Moved))
     on = next(line.at for line in lines if isinstance(line, record_lines.Looked) and line.way is Way.ON)

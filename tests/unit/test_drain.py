@@ -11,24 +11,14 @@ import pytest
 from nself_deploy.app.traffic import QUIET_S, drain
 from nself_deploy.app.world import World
 from nself_deploy.core.model import Slot
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
+from tests.unit.clocks import Clock
 
 
 def a_world(clock: Clock, left: Callable[[float], int]) -> World:
     """With so many requests in flight so many seconds after the move."""
 
     async def in_flight(slot: Slot) -> int:
-        return left(clock.now - 100.0)
+        return left(clock.seconds)
 
     router = SimpleNamespace(in_flight=in_flight)
     return cast("World", SimpleNamespace(clock=clock, router=router, progress=lambda words: None))
@@ -39,13 +29,14 @@ async def test_a_request_that_is_counted_late_is_waited_for(late_s: float) -> No
     clock = Clock()
     said = await drain(a_world(clock, lambda s: int(late_s <= s < 2.0)), Slot.BLUE, 30.0, keep=True)
 
-    assert "nothing in flight" in said and clock.now - 100.0 >= 2.0 + QUIET_S - 0.1
+    assert "nothing in flight" in said and clock.seconds >= 2.0 + QUIET_S - 0.1
 
 
 async def test_it_ends_soon_after_the_last_one_and_takes_no_longer_than_it_may() -> None:
     clock = Clock()
-    assert "nothing in flight after 0.3 s" in await drain(a_world(clock, lambda s: 0), Slot.BLUE, 30.0, keep=True)
-    assert clock.now - 100.0 <= QUIET_S + 0.1
+    said = await drain(a_world(clock, lambda s: 0), Slot.BLUE, 30.0, keep=True)
+    assert said == f"nothing in flight after {clock.seconds:.1f} s"
+    assert QUIET_S <= clock.seconds <= QUIET_S + 0.1
 
     clock = Clock()
     said = await drain(a_world(clock, lambda s: 3), Slot.BLUE, 1.0, keep=False)

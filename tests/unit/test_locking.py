@@ -17,6 +17,7 @@ from nself_deploy.core.audit import AuditEvent
 from nself_deploy.core.lock_rules import LockOwner, Patience, refusal
 from nself_deploy.core.step_lines import StepLine
 from nself_deploy.errors import EngineError, Interrupted, Locked, NselfError
+from tests.unit.clocks import Clock
 
 OTHER = LockOwner("bob", "elsewhere", 7, "boot", "deploy (local)", "noon", started="1")
 
@@ -77,20 +78,6 @@ class OnEngine:
 
     async def owner(self) -> LockOwner | None:
         return OTHER
-
-
-class Clock:
-    """Time that passes when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    async def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
-        await asyncio.sleep(0)
 
 
 @dataclass

@@ -11,20 +11,10 @@ from nself_deploy.app import lifecycle, proving
 from nself_deploy.app.world import World
 from nself_deploy.core.model import Slot
 from nself_deploy.errors import Unhealthy
+from tests.unit.clocks import Clock
 from tests.unit.plans import a_release
 
 SECONDS = 2.0
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class Looks:
@@ -35,12 +25,12 @@ class Looks:
         self._clock, self._took_s, self._breaks = clock, took_s, breaks
 
     async def healthy(self, *_: Any) -> None:
-        self.began.append(self._clock.now)
+        self.began.append(self._clock.seconds)
         if self._breaks and len(self.began) > 1:
             raise Unhealthy("web in green is not healthy: it stopped and was restarted.")
 
     async def routes(self, *_: Any) -> None:
-        self._clock.now += self._took_s
+        self._clock.seconds += self._took_s
 
 
 @pytest.mark.parametrize("took_s", [0.1, 1.0, 30.0])
@@ -49,7 +39,7 @@ async def test_what_breaks_while_a_look_takes_long_is_seen(
     took_s: float, breaks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    looks, start = Looks(clock, took_s, breaks=breaks), clock.now
+    looks, start = Looks(clock, took_s, breaks=breaks), clock.seconds
     monkeypatch.setattr(proving, "await_healthy", looks.healthy)
     monkeypatch.setattr(proving, "prove_routes", looks.routes)
     world = cast("World", SimpleNamespace(clock=clock))
